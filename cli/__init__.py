@@ -1,0 +1,1 @@
+"""The command line `posting-engine`: composes everything; nobody imports it."""

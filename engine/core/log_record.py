@@ -1,0 +1,133 @@
+"""A log record: what Raft replicates, one batch with its header (DESIGN §5). Format version 1.
+
+Layout, little-endian::
+
+    header   64 bytes   see `HEADER`
+    callers  24 bytes each: who asked, for which run of rows, when first seen, which attempt
+    names    the callers' identities, UTF-8, concatenated in caller order
+    padding  zeros up to a multiple of 8, so that the rows are aligned
+    rows     count x 128 bytes (`engine.core.records`)
+    extra    SETTINGS only: msgpack of `engine.core.settings.Settings`
+
+The caller table holds what the repair path will need and nothing later could invent: who asked, when the request was
+first seen by the leader, how often it was retried. The checksum covers everything behind it.
+"""
+
+import struct
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+import xxhash
+
+from engine.core.records import RECORD_BYTES, Words, as_words
+
+FORMAT_VERSION: Final = 1
+
+HEADER: Final = struct.Struct("<QHHIQIIIIQ16x")
+"""checksum (xxh3-64 of all that follows it), format version, kind, rows, leader's timestamp ns, callers, names bytes,
+padding bytes, extra bytes, term (0 until consensus knows it), 16 reserved bytes: 64 in all."""
+HEADER_BYTES: Final = 64
+CALLER: Final = struct.Struct("<IIHHIQ")
+"""first row, rows, attempt, bytes of identity, reserved, first seen (ns UTC)."""
+
+if HEADER.size != HEADER_BYTES:
+    raise AssertionError("the header is 64 bytes")
+
+
+class RecordKind(IntEnum):
+    """Replicated format: append members, never renumber."""
+
+    EVENTS = 1
+    """Rows of transfers and account commands, in order. With no rows: a tick, so that due reservations expire."""
+    SETTINGS = 2
+    """Replaces the replicated settings; the first record of a group is one (genesis)."""
+
+
+class Caller(NamedTuple):
+    """Who asked for one run of rows of a record."""
+
+    first_row: int
+    rows: int
+    identity: str
+    first_seen_ns: int
+    attempt: int = 1
+
+
+class LogRecord(NamedTuple):
+    """A decoded record; `rows` is a read-only view of the bytes."""
+
+    kind: RecordKind
+    timestamp_ns: int
+    callers: tuple[Caller, ...]
+    rows: Words
+    extra: bytes
+    preamble: bytes
+    """Header, callers and names as they stand in the bytes: the journal keeps them."""
+
+
+class LogRecordDamaged(ValueError):
+    """The bytes are not a log record of a known version, or were altered."""
+
+
+def encode_log_record(
+    kind: RecordKind, rows: bytes | memoryview, *, timestamp_ns: int, callers: list[Caller], extra: bytes = b""
+) -> bytes:
+    """Build the bytes of one record from packed rows (n x 128 bytes)."""
+    names = [caller.identity.encode() for caller in callers]
+    table = b"".join(
+        CALLER.pack(c.first_row, c.rows, min(c.attempt, 0xFFFF), len(name), 0, c.first_seen_ns)
+        for c, name in zip(callers, names, strict=True)
+    )
+    joined = b"".join(names)
+    padding = -(len(table) + len(joined)) % 8
+    header = HEADER.pack(
+        0,
+        FORMAT_VERSION,
+        kind,
+        len(rows) // RECORD_BYTES,
+        timestamp_ns,
+        len(callers),
+        len(joined),
+        padding,
+        len(extra),
+        0,
+    )
+    body = b"".join((header[8:], table, joined, bytes(padding), rows, extra))
+    return xxhash.xxh3_64_intdigest(body).to_bytes(8, "little") + body
+
+
+def decode_log_record(data: bytes | bytearray | memoryview) -> LogRecord:
+    """Read and check one record; raise `LogRecordDamaged` with one sentence if it cannot be one."""
+    view = memoryview(data)
+    if len(view) < HEADER_BYTES:
+        raise LogRecordDamaged(f"a log record of {len(view)} bytes is shorter than its header of {HEADER_BYTES}")
+    checksum, version, kind, count, timestamp_ns, callers, names_bytes, padding, extra_bytes, _ = HEADER.unpack_from(
+        view
+    )
+    if version != FORMAT_VERSION:
+        raise LogRecordDamaged(f"log record format {version} is unknown to this engine, which reads {FORMAT_VERSION}")
+    names_at = HEADER_BYTES + callers * CALLER.size
+    rows_at = names_at + names_bytes + padding
+    extra_at = rows_at + count * RECORD_BYTES
+    if extra_at + extra_bytes != len(view):
+        raise LogRecordDamaged(f"a log record of {len(view)} bytes should have {extra_at + extra_bytes}")
+    if xxhash.xxh3_64_intdigest(view[8:]) != checksum:
+        raise LogRecordDamaged("a log record's checksum does not fit its bytes")
+    return LogRecord(
+        RecordKind(kind),
+        timestamp_ns,
+        _decode_callers(view, callers, names_at),
+        as_words(view[rows_at:extra_at]) if count else np.empty((0, 16), np.uint64),
+        bytes(view[extra_at:]),
+        bytes(view[:rows_at]),
+    )
+
+
+def _decode_callers(view: memoryview, count: int, names_at: int) -> tuple[Caller, ...]:
+    callers, at = [], names_at
+    for number in range(count):
+        first, rows, attempt, length, _, seen = CALLER.unpack_from(view, HEADER_BYTES + number * CALLER.size)
+        callers.append(Caller(first, rows, bytes(view[at : at + length]).decode(), seen, attempt))
+        at += length
+    return tuple(callers)

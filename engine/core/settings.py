@@ -1,0 +1,65 @@
+"""Settings that apply depends on: logged state, changed only by a logged record (DESIGN §3)."""
+
+from typing import Final
+
+import msgspec
+
+from engine.core.limits import SLOTS
+
+SETTINGS_VERSION: Final = 1
+
+
+class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A currency or asset."""
+
+    ledger: int
+    """u32, from 1."""
+    code: str
+    """ISO 4217 code, ticker, or any name of up to 32 characters."""
+    scale: int
+    """Decimal places of one whole unit: 2 for EUR. 0 to 38."""
+
+
+class SlotRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Slots first..last, both included, belong to `group`."""
+
+    group: int
+    first: int
+    last: int
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The replicated settings of a cluster, the same in every group's log."""
+
+    cluster_id: str
+    """32 hexadecimal digits."""
+    hash_seed: int
+    """u64."""
+    ledgers: tuple[Ledger, ...]
+    slots: tuple[SlotRange, ...]
+    version: int = SETTINGS_VERSION
+    placement_epoch: int = 1
+
+
+def encode_settings(settings: Settings) -> bytes:
+    """Msgpack, keys in declaration order: the `extra` of a SETTINGS record."""
+    return msgspec.msgpack.encode(settings)
+
+
+def decode_settings(data: bytes) -> Settings:
+    """Inverse of `encode_settings`; raises `msgspec.ValidationError` on anything else."""
+    return msgspec.msgpack.decode(data, type=Settings)
+
+
+def group_of_slots(settings: Settings) -> list[int]:
+    """Return the group of each of the 4096 slots; raise ValueError unless every slot has exactly one."""
+    owners: list[int | None] = [None] * SLOTS
+    for part in settings.slots:
+        for slot in range(part.first, part.last + 1):
+            if not 0 <= slot < SLOTS or owners[slot] is not None:
+                raise ValueError(f"slot {slot} of group {part.group} is out of range or owned twice")
+            owners[slot] = part.group
+    missing = [slot for slot, owner in enumerate(owners) if owner is None]
+    if missing:
+        raise ValueError(f"slot {missing[0]} and {len(missing) - 1} others belong to no group")
+    return [owner for owner in owners if owner is not None]

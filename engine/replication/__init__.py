@@ -1,0 +1,1 @@
+"""The replicated log of one group. The only room that imports pysyncobj."""

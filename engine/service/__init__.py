@@ -1,0 +1,1 @@
+"""The node: gRPC servicers, batching, reads and the wiring of core, storage and replication."""

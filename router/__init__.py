@@ -1,0 +1,1 @@
+"""The router: places transfers on groups and forwards them. Stateless: kill it at any time."""
