@@ -13,23 +13,27 @@ I64: Final = np.int64
 class Known(NamedTuple):
     """What the store knows about the ids that a batch of n records mentions; m stored rows in all. Built by storage.
 
-    Only stored transfers and UPDATE_ACCOUNTs count (outcomes, posted or refused); accounts and *open* reservations are in
-    the `Book`. Records of the same batch are not known yet: the kernel finds those by itself.
+    Only stored transfers and UPDATE_ACCOUNTs count (outcomes, posted or refused), and, for a CREATE_ACCOUNT whose account is
+    in the `Book`, the CREATE_ACCOUNT row that made it (its position is word 15 of the account's row). EXPIRE and
+    SETTINGS rows never count. *Open* reservations are in the `Book`. Records of the same batch are not known yet: the
+    kernel finds those by itself. Each stored row is in `rows` once, however many records name it, because the kernel
+    sums up in `ended` and `reversed` as it goes.
     """
 
     id_row: npt.NDArray[np.int64]
     """Shape (n,): index into `rows` of the stored record with this record's id; -1 if the id is new."""
     followed_row: npt.NDArray[np.int64]
-    """Shape (n,): for COMMIT, RELEASE, REVERSE: index into `rows` of the stored record with the followed id; -1 if none,
-    and for all other kinds. Filled for open reservations too."""
+    """Shape (n,): for COMMIT, RELEASE, REVERSE: index into `rows` of the stored record with the followed id; -1 if
+    none, and for all other kinds. Filled for open reservations too."""
     rows: Words
     """Shape (m, 16): journal rows as stored (outcome, leg, timestamp set; the amount is what moved)."""
     positions: npt.NDArray[np.uint64]
     """Shape (m,): journal positions of `rows`."""
     requested: Words
-    """Shape (m, 2): the amount that was asked for (low, high): differs from the row's for BALANCING and COMMIT of all."""
+    """Shape (m, 2): the amount asked for (low, high): differs from the row's for BALANCING and COMMIT of all."""
     chain_last: npt.NDArray[np.bool_]
-    """Shape (m,): this row is the last leg of its chain, or stands alone."""
+    """Shape (m,): this row is the last leg of its chain, or stands alone: the next row of its block has leg 0, or there
+    is none. (Not the LINKED flag: a chain that met a known id is stored without that leg.)"""
     ended: npt.NDArray[np.uint8]
     """Shape (m,): for a RESERVE that took effect and is no longer open: `Ended`; 0 otherwise. Writable."""
     reversed: Words
@@ -48,8 +52,9 @@ class Ended:
 RESULT: Final = np.dtype(
     [("position", "<u8"), ("timestamp", "<u8"), ("outcome", "<u2"), ("flags", "<u2"), ("group", "<u4")]
 )
-"""One answer, 24 bytes, in the order of the request; also the packed result on the wire. `position` is the journal position
-of the stored record (2^64-1 where nothing is stored: a conflict, or an account command's refusal)."""
+"""One answer, 24 bytes, in the order of the request; also the packed result on the wire. `position` is the journal
+position of the stored record (2^64-1, with timestamp 0, where nothing is stored: a conflict, or a refused
+CREATE_ACCOUNT)."""
 
 NO_POSITION: Final = (1 << 64) - 1
 

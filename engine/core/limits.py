@@ -8,11 +8,13 @@ BATCH_BYTES_MAX: Final = 1 << 20
 """Bytes of one call's batch: 8190 x 128 fits."""
 CHAIN_LEGS_MAX: Final = BATCH_TRANSFERS_MAX
 LOG_RECORD_BYTES_TARGET: Final = 128 << 10
-"""The batcher closes a log record at about this size; a chain is never cut, so one record may reach `LOG_RECORD_BYTES_MAX`."""
+"""The batcher closes a log record at about this size; a chain is never cut, so it may reach `LOG_RECORD_BYTES_MAX`."""
 LOG_RECORD_BYTES_MAX: Final = (1 << 20) + (256 << 10)
 LOG_RECORD_CALLERS_MAX: Final = 4096
 ACCOUNTS_MAX: Final = 1 << 27
 OPEN_RESERVATIONS_MAX: Final = 1 << 24
+EXPIRIES_PER_RECORD_MAX: Final = 1 << 16
+"""Reservations that one log record expires; the rest of what is due waits for the next one, and cannot be committed."""
 LEDGERS_MAX: Final = 4096
 SLOTS: Final = 4096
 GROUPS_MAX: Final = 1024

@@ -10,7 +10,8 @@ words  field
 0,1    id: the caller's idempotency key (CREATE_ACCOUNT: the account's id; EXPIRE: the reservation's id)
 2,3    debit account (UPDATE_ACCOUNT: the account updated)
 4,5    credit account
-6,7    amount, low and high (accounts: the overdraft limit). Journal: what moved, not what was asked
+6,7    amount, low and high (accounts: the overdraft limit). Journal: what moved if it took effect, not what was
+       asked; what was asked if it was refused (EXPIRE: what was given back; RELEASE: 0)
 8,9    followed id: the reservation committed or released, the transfer reversed
 10,11  reference: the business key
 12     effective_at, nanoseconds UTC; 0 means "at `timestamp`"
@@ -93,7 +94,7 @@ class Flag(IntFlag):
     BALANCING_DEBIT = 2
     BALANCING_CREDIT = 4
     FORCE = 8
-    """Skips limits and nothing else; needs a role of its own."""
+    """Skips limits and nothing else; needs a role of its own. POST, RESERVE, REVERSE."""
     KEEP_REST = 16
     """COMMIT only: what is left stays reserved and allows further commits."""
 
@@ -131,12 +132,13 @@ ACCOUNT: Final = np.dtype(
         ("code", "<u2"),
         ("flags", "<u2"),
         ("reserved", "<u4"),
-        ("reference", "V8"),
+        ("position", "<u8"),
     ]
 )
-"""One row of the account table, 128 bytes = 16 words: 0,1 id; 2,3 debits posted; 4,5 credits posted; 6,7 debits reserved;
-8,9 credits reserved; 10,11 overdraft limit; 12 created at (ns); 13 ledger | version << 32; 14 code | flags << 16;
-15 the first 8 bytes of the account's reference. (The whole reference is in the account's CREATE_ACCOUNT journal record.)"""
+"""One row of the account table, 128 bytes = 16 words: 0,1 id; 2,3 debits posted; 4,5 credits posted; 6,7 debits
+reserved; 8,9 credits reserved; 10,11 overdraft limit; 12 created at (ns); 13 ledger | version << 32 (1 when created);
+14 code | flags << 16; 15 the journal position of the CREATE_ACCOUNT that made it: its whole body, the reference too, is
+there."""
 
 
 def as_words(packed: bytes | bytearray | memoryview) -> Words:
