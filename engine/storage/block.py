@@ -1,0 +1,208 @@
+"""A journal block: what one log record did, as the journal keeps it. Format version 1, for ever readable.
+
+Layout, little-endian; every section begins at a multiple of 8::
+
+    0    8   magic `pe-block`
+    8    2   format version, 1
+    10   2   reserved, 0
+    12   4   bytes of the preamble
+    16   8   log index
+    24   8   term
+    32   8   applied timestamp, ns UTC: the record's time, clamped to be after everything before it
+    40   8   position of the first row
+    48   4   rows
+    52   4   rows whose requested amount differs from what moved
+    56   4   bytes of extra
+    60   4   reserved, 0
+    64   32  hash of the block before (zeros in the first)
+    96   32  hash of this block
+    128      preamble: the log record's header, callers and names (`engine.core.log_record`): who asked, when, how often
+             rows, 128 bytes each (`engine.core.records`), outcomes set
+             requested: indices into the rows, u32 each, padded to a multiple of 8; then the amounts, 16 bytes each
+             extra: SETTINGS only, the settings as they stand in the log record
+
+The hash is BLAKE3 over bytes 0 to 95 and from 128 to the end. As the hash of the block before stands among them, the
+last hash vouches for the whole journal (DESIGN §6). A block holds nothing that differs between replicas.
+"""
+
+import struct
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from engine.core.known import Applied
+from engine.core.records import RECORD_BYTES, RECORD_WORDS, Words
+
+FORMAT_VERSION: Final = 1
+MAGIC: Final = b"pe-block"
+HEADER: Final = struct.Struct("<8sHHIQQQQIIIi32s32s")
+HEADER_BYTES: Final = 128
+HASH_AT: Final = 96
+HASH_BYTES: Final = 32
+GENESIS_HASH: Final = bytes(HASH_BYTES)
+"""Stands before the first block."""
+_ALIGNMENT: Final = 8
+
+if HEADER.size != HEADER_BYTES:
+    raise AssertionError("a block's header is 128 bytes")
+
+
+class BlockHeader(NamedTuple):
+    """The header's fields, without magic and version."""
+
+    preamble_bytes: int
+    log_index: int
+    term: int
+    timestamp_ns: int
+    first_position: int
+    rows: int
+    requested: int
+    extra_bytes: int
+    previous_hash: bytes
+    hash: bytes
+
+    @property
+    def end_position(self) -> int:
+        """The position after the last row."""
+        return self.first_position + self.rows
+
+    @property
+    def rows_at(self) -> int:
+        """Offset of the rows in the block, bytes."""
+        return HEADER_BYTES + self.preamble_bytes
+
+    @property
+    def requested_at(self) -> int:
+        """Offset of the requested indices, bytes."""
+        return self.rows_at + self.rows * RECORD_BYTES
+
+    @property
+    def amounts_at(self) -> int:
+        """Offset of the requested amounts, bytes."""
+        return self.requested_at + self.requested * 4 + _padding(self.requested * 4)
+
+    @property
+    def extra_at(self) -> int:
+        """Offset of the extra section, bytes."""
+        return self.amounts_at + self.requested * 16
+
+    @property
+    def block_bytes(self) -> int:
+        """Length of the whole block."""
+        return self.extra_at + self.extra_bytes
+
+
+class Block(NamedTuple):
+    """A decoded block; its arrays are read-only and may be views of the bytes it was decoded from."""
+
+    header: BlockHeader
+    preamble: bytes
+    rows: Words
+    """Shape (k, 16)."""
+    requested_index: npt.NDArray[np.uint32]
+    """Shape (r,)."""
+    requested_amount: Words
+    """Shape (r, 2)."""
+    extra: bytes
+
+    def requested(self) -> Words:
+        """Return the amount asked for in each row, shape (k, 2), writable."""
+        amounts = self.rows[:, 6:8].copy()
+        amounts[self.requested_index] = self.requested_amount
+        return amounts
+
+
+class BlockDamaged(ValueError):
+    """The bytes are not a block of a known version, or were altered; the text says which and how."""
+
+
+def encode_block(
+    applied: Applied, *, preamble: bytes, extra: bytes, log_index: int, term: int, first_position: int, previous: bytes
+) -> tuple[bytes, bytes]:
+    """Return the bytes of the block, and its hash."""
+    index = applied.requested_index.astype("<u4", copy=False).tobytes()
+    start = HEADER.pack(
+        MAGIC,
+        FORMAT_VERSION,
+        0,
+        len(preamble),
+        log_index,
+        term,
+        applied.timestamp_ns,
+        first_position,
+        len(applied.rows),
+        len(applied.requested_index),
+        len(extra),
+        0,
+        previous,
+        GENESIS_HASH,
+    )[:HASH_AT]
+    body = b"".join(
+        (
+            preamble,
+            applied.rows.data,
+            index,
+            bytes(_padding(len(index))),
+            np.ascontiguousarray(applied.requested_amount).data,
+            extra,
+        )
+    )
+    digest = blake3(start).update(body).digest()
+    return b"".join((start, digest, body)), digest
+
+
+def decode_header(data: bytes | memoryview) -> BlockHeader:
+    """Read a block's header and check that the block has the length it says. Raises `BlockDamaged`."""
+    if len(data) < HEADER_BYTES:
+        raise BlockDamaged(f"a journal block of {len(data)} bytes is shorter than its header of {HEADER_BYTES}")
+    magic, version, reserved, *fields = HEADER.unpack_from(data)
+    tail = fields.pop(-3)
+    if magic != MAGIC or reserved or tail:
+        raise BlockDamaged("a journal block does not begin as one")
+    if version != FORMAT_VERSION:
+        raise BlockDamaged(f"journal block format {version} is unknown to this engine, which reads {FORMAT_VERSION}")
+    header = BlockHeader._make(fields)
+    if header.block_bytes != len(data):
+        raise BlockDamaged(f"a journal block of {len(data)} bytes should have {header.block_bytes}")
+    return header
+
+
+def decode_block(data: bytes | memoryview) -> Block:
+    """Decode a block; its hash is not checked here. Arrays are views of `data`. Raises `BlockDamaged`."""
+    header = decode_header(data)
+    view = memoryview(data)
+    return Block(
+        header,
+        bytes(view[HEADER_BYTES : header.rows_at]),
+        rows_of(view, header),
+        np.frombuffer(view[header.requested_at : header.requested_at + header.requested * 4], "<u4"),
+        np.frombuffer(view[header.amounts_at : header.extra_at], "<u8").reshape(-1, 2),
+        bytes(view[header.extra_at :]),
+    )
+
+
+def rows_of(data: memoryview, header: BlockHeader) -> Words:
+    """View a block's rows, shape (k, 16), read-only."""
+    return np.frombuffer(data[header.rows_at : header.requested_at], "<u8").reshape(-1, RECORD_WORDS)
+
+
+def hash_of(data: bytes | memoryview) -> bytes:
+    """Compute the hash that stands, or should stand, in these bytes of a block."""
+    view = memoryview(data)
+    return blake3(view[:HASH_AT]).update(view[HEADER_BYTES:]).digest()
+
+
+def check_block(data: bytes | memoryview, previous: bytes) -> BlockHeader:
+    """Check that the block is whole and follows the one whose hash is `previous`. Raises `BlockDamaged`."""
+    header = decode_header(data)
+    if header.hash != hash_of(data):
+        raise BlockDamaged("the block's hash does not fit its bytes")
+    if header.previous_hash != previous:
+        raise BlockDamaged("the block does not follow the one before it: their hashes differ")
+    return header
+
+
+def _padding(length: int) -> int:
+    return -length % _ALIGNMENT
