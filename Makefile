@@ -1,0 +1,102 @@
+# The commands of the project. Needs GNU make, a POSIX shell and Python 3.11 to 3.13 with pip; the rest is installed
+# into .venv, pinned with hashes. `make help` lists the targets.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := .build
+PROTO := $(wildcard proto/postingengine/v1/*.proto)
+PACKAGES := engine router cli bench client/postingengine
+
+# The first interpreter of a supported version that has pip; Debian's has no ensurepip, and need not.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys, pip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& { echo $$name; break; }; done)
+PIP = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
+INSTALL = $(PIP) install --require-hashes
+
+export HYPOTHESIS_PROFILE ?= dev
+SEEDS ?= 500
+SEED ?= 1
+
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-runtime requirements proto baseline check format test demo up bench-smoke simulate clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(BUILD)/dev.stamp $(BUILD)/kernels.stamp ## everything for development into .venv
+
+setup-runtime: $(BUILD)/runtime.stamp $(BUILD)/kernels.stamp ## only what runs the engine into .venv
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 with pip is on the PATH: install one, or name it with PYTHON=."; exit 1; }
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(BUILD)/runtime.stamp: requirements/build.txt requirements/runtime.txt pyproject.toml client/pyproject.toml | $(BIN)/python
+	@mkdir -p $(BUILD)
+	$(INSTALL) -r requirements/build.txt
+	$(INSTALL) --no-build-isolation --use-pep517 -r requirements/runtime.txt
+	$(PIP) install --no-deps --no-build-isolation --editable client --editable .
+	@touch $@
+
+$(BUILD)/dev.stamp: requirements/dev.txt $(BUILD)/runtime.stamp $(BUILD)/beancount.stamp
+	$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(BUILD)/beancount.stamp: requirements/beancount.txt $(BUILD)/runtime.stamp
+	$(INSTALL) -r requirements/beancount.txt
+	@touch $@
+
+# Compiled once, before several processes start and would each compile.
+$(BUILD)/kernels.stamp: $(BUILD)/runtime.stamp $(wildcard engine/core/*.py)
+	$(BIN)/posting-engine warm-up
+	@touch $@
+
+requirements: $(BUILD)/dev.stamp ## pin requirements/*.in with hashes, for every supported Python and platform
+	cd requirements && for name in build runtime dev beancount; do \
+		../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in --output-file $$name.txt || exit 1; done
+
+proto: $(BUILD)/dev.stamp ## generate the Python code of the contract
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=client --pyi_out=client --grpc_python_out=client $(PROTO)
+
+baseline: $(BUILD)/dev.stamp ## accept today's contract as the one that later changes must not break
+	$(BIN)/buf build proto --output proto/baseline.binpb
+
+check: $(BUILD)/dev.stamp $(BUILD)/kernels.stamp ## format, lint, types, import contracts, generated code, contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict $(PACKAGES)
+	$(BIN)/lint-imports
+	rm -rf $(BUILD)/proto && mkdir -p $(BUILD)/proto
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(BUILD)/proto --pyi_out=$(BUILD)/proto \
+		--grpc_python_out=$(BUILD)/proto $(PROTO)
+	diff -r --exclude=__init__.py --exclude=__pycache__ $(BUILD)/proto/postingengine/v1 client/postingengine/v1 \
+		|| { echo "The generated code is not current: run 'make proto'."; exit 1; }
+	$(BIN)/buf lint proto
+	$(BIN)/buf breaking proto --against proto/baseline.binpb
+
+format: $(BUILD)/dev.stamp ## format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: check ## everything that CI runs, the fast tests first
+	$(BIN)/pytest -q tests/unit tests/golden tests/property tests/simulation tests/chaos
+
+demo: $(BUILD)/beancount.stamp $(BUILD)/kernels.stamp ## a real ledger through a cluster that is killed half-way
+	$(BIN)/posting-engine demo
+
+up: setup-runtime ## a cluster on this machine, in ./data
+	$(BIN)/posting-engine up --folder data
+
+bench-smoke: setup-runtime ## a short benchmark: one line of JSON
+	$(BIN)/python -m bench.smoke
+
+simulate: setup ## the replication under a simulated network and disk: SEEDS=number SEED=first
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED)
+
+clean: ## remove .venv and everything generated but data
+	rm -rf $(VENV) $(BUILD) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf *.egg-info client/*.egg-info

@@ -1,0 +1,1 @@
+"""The commands of `posting-engine`, one module each."""
