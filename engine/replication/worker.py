@@ -1,0 +1,133 @@
+"""Where blocking work runs: in one thread beside the event loop, or at once where there is no loop."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from engine.exit_codes import EngineStopped, ExitCode
+
+Job = Callable[[], None]
+"""Blocking work; raises `EngineStopped` only."""
+Done = Callable[[EngineStopped | None], None]
+"""Told once its job is over, on the loop's thread."""
+
+WAIT_S_MAX: Final = 60.0
+"""The longest that the loop waits for the disk, when it must wait (a vote); then the disk counts as failed."""
+
+
+class Worker(Protocol):
+    """Runs jobs one at a time, in the order in which they were submitted."""
+
+    def submit(self, job: Job, done: Done) -> None:
+        """Run `job` off the loop, then `done` on it."""
+
+    def wait(self) -> None:
+        """Block until every job submitted is over and its `done` was called, here and now."""
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back on the loop's thread, later, never from inside this call."""
+
+    def stop(self) -> None:
+        """Finish what was submitted and end."""
+
+
+class ThreadWorker:
+    """One thread. Its Python work is taking a job and posting its end: the job itself is system calls without the
+    GIL."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str = "log-sync") -> None:
+        """Starts the thread; `loop` is where `done` is called."""
+        self._loop = loop
+        self._jobs: queue.SimpleQueue[tuple[Job, Done] | None] = queue.SimpleQueue()
+        self._over: queue.SimpleQueue[tuple[Done, EngineStopped | None]] = queue.SimpleQueue()
+        self._outstanding = 0
+        # A daemon: a disk that never answers must not keep a process from ending.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job, done: Done) -> None:
+        """As `Worker.submit`. The number of jobs is bounded by the log: one group, one spare, one recycling."""
+        self._outstanding += 1
+        self._jobs.put((job, done))
+
+    def wait(self) -> None:
+        """As `Worker.wait`; raise SYNC_FAILED if the disk does not answer within `WAIT_S_MAX`."""
+        while self._outstanding:
+            try:
+                self._finish(self._over.get(timeout=WAIT_S_MAX))
+            except queue.Empty:
+                message = f"the disk did not answer for {WAIT_S_MAX:.0f} s; look at its health, then start again"
+                raise EngineStopped(ExitCode.SYNC_FAILED, message) from None
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """As `Worker.call_soon`."""
+        self._loop.call_soon(callback)
+
+    def stop(self) -> None:
+        """As `Worker.stop`; gives a disk that hangs `WAIT_S_MAX`, no longer."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join(WAIT_S_MAX)
+
+    def _run(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            job, done = item
+            self._over.put((done, _failure_of(job)))
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop is closed; `wait` still finds what is over
+                continue
+
+    def _deliver(self) -> None:
+        while True:
+            try:
+                item = self._over.get_nowait()
+            except queue.Empty:
+                return
+            self._finish(item)
+
+    def _finish(self, item: tuple[Done, EngineStopped | None]) -> None:
+        done, failure = item
+        self._outstanding -= 1
+        done(failure)
+
+
+class ImmediateWorker:
+    """Runs each job in `submit`: for offline commands, and for simulations that decide by themselves what happens
+    when."""
+
+    def __init__(self) -> None:
+        """Nothing to start."""
+        self._soon: list[Callable[[], None]] = []
+
+    def submit(self, job: Job, done: Done) -> None:
+        """As `Worker.submit`, before it returns."""
+        done(_failure_of(job))
+
+    def wait(self) -> None:
+        """Nothing is ever outstanding."""
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Keep it for `run_soon`."""
+        self._soon.append(callback)
+
+    def run_soon(self) -> None:
+        """Call what was left for later."""
+        soon, self._soon = self._soon, []
+        for callback in soon:
+            callback()
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+
+def _failure_of(job: Job) -> EngineStopped | None:
+    try:
+        job()
+    except EngineStopped as stopped:
+        return stopped
+    except Exception as error:  # a bug in the log's thread must end the process, not the thread
+        return EngineStopped(ExitCode.FAILED, f"the log's thread failed: {error!r}; report this and start again")
+    return None
