@@ -1,0 +1,1 @@
+"""What node and router share of gRPC: reading batches, building answers, faults as statuses, servers and logs."""
