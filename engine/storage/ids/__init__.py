@@ -1,0 +1,1 @@
+"""Known ids: which transfers are in the journal, where, and what became of those that others follow."""

@@ -1,0 +1,102 @@
+"""Which ids were surely never seen: a blocked Bloom filter in memory, two bytes an id, grown by segments that double.
+
+A key's block is one cache line of 512 bits, in which it sets one bit of each 64-bit word (a "split block" filter, as in
+Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007): one cache miss per segment and key. At
+32 keys a block, 0.1 % of the strangers to a full segment pass. The filter is rebuilt from the id runs at a start.
+"""
+
+from typing import Final
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+KEYS_PER_BLOCK: Final = 32
+FIRST_SEGMENT_KEYS: Final = 1 << 22
+"""Eight MiB of address space, resident only as it fills. Five segments then hold 130 million ids."""
+
+_WORDS: Final = 8
+_MIX: Final = np.uint64(0x9FB21C651E98DF25)
+_SHIFT_32: Final = np.uint64(32)
+_BITS: Final = np.uint64(6)
+_BIT_MASK: Final = np.uint64(63)
+_FIRST_BITS: Final = np.uint64(16)
+_ONE: Final = np.uint64(1)
+_NONE: Final = np.uint64(0)
+_NEVER: Final = np.uint64(0x5DEECE66D1CE4E5B)
+_AHEAD: Final = 32
+
+_SEGMENT: Final = "u8[:, ::1]"
+_KEYS: Final = "u8[::1]"
+
+
+@numba.njit(f"void({_SEGMENT}, {_KEYS})", cache=True, nogil=True)
+def _insert(segment: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]) -> None:
+    blocks = np.uint64(len(segment))
+    for number in range(len(keys)):
+        key = keys[number]
+        block = ((key >> _SHIFT_32) * blocks) >> _SHIFT_32
+        bits = (key * _MIX) >> _FIRST_BITS
+        for word in range(_WORDS):
+            segment[block, word] |= _ONE << (bits & _BIT_MASK)
+            bits >>= _BITS
+
+
+@numba.njit(f"void({_SEGMENT}, {_KEYS}, b1[::1])", cache=True, nogil=True)
+def _probe(segment: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], maybe: npt.NDArray[np.bool_]) -> None:
+    blocks = np.uint64(len(segment))
+    touched = _NONE
+    for start in range(0, len(keys), _AHEAD):
+        end = min(start + _AHEAD, len(keys))
+        # Touch the cache lines first: loads that nothing waits for overlap, so a probe costs half as much.
+        for number in range(start, end):
+            touched |= segment[((keys[number] >> _SHIFT_32) * blocks) >> _SHIFT_32, 0]
+        for number in range(start, end):
+            key = keys[number]
+            block = ((key >> _SHIFT_32) * blocks) >> _SHIFT_32
+            bits = (key * _MIX) >> _FIRST_BITS
+            missing = _NONE
+            for word in range(_WORDS):
+                missing |= ~(segment[block, word] >> (bits & _BIT_MASK)) & _ONE
+                bits >>= _BITS
+            maybe[number] |= (missing == _NONE) & (key != _NONE)
+    if touched == _NEVER:  # keeps the compiler from dropping the loads; a stray `maybe` is harmless
+        maybe[0] = True
+
+
+class IdFilter:
+    """A set of u64 keys (never 0) that forgets nothing and sometimes claims to hold what it does not."""
+
+    def __init__(self, expected_keys: int = 0, first_segment_keys: int = FIRST_SEGMENT_KEYS) -> None:
+        """Begin with one segment that has room for `expected_keys` and half as many to come."""
+        self._capacity = max(first_segment_keys, expected_keys + expected_keys // 2)
+        self._segments = [_new_segment(self._capacity)]
+        self._free = self._capacity
+
+    @property
+    def segments(self) -> int:
+        """How many cache misses a probe costs."""
+        return len(self._segments)
+
+    def insert(self, keys: npt.NDArray[np.uint64]) -> None:
+        """Add keys, shape (n,)."""
+        while len(keys) > self._free:
+            _insert(self._segments[-1], keys[: self._free])
+            keys = keys[self._free :]
+            self._capacity *= 2
+            self._segments.append(_new_segment(self._capacity))
+            self._free = self._capacity
+        _insert(self._segments[-1], keys)
+        self._free -= len(keys)
+
+    def maybe(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return the indices of those keys, shape (n,), that may have been inserted; the key 0 never was."""
+        maybe = np.zeros(len(keys), np.bool_)
+        for segment in self._segments:
+            _probe(segment, keys, maybe)
+        return np.flatnonzero(maybe)
+
+
+def _new_segment(keys: int) -> npt.NDArray[np.uint64]:
+    segment: npt.NDArray[np.uint64] = np.zeros((-(-keys // KEYS_PER_BLOCK), _WORDS), np.uint64)
+    return segment

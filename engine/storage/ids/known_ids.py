@@ -1,0 +1,157 @@
+"""Known ids: where in the journal each id is, and what became of the transfers that others follow.
+
+Three tiers answer: a filter in memory says "surely new" for almost every new id; the newest entries are in hash tables
+in memory; older ones in sorted runs in LMDB, merged in the background. Everything derives from the journal: the runs
+say how far they reach (`covered_position`), and a start adds the rows behind it again. Used on the apply thread only.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.records import Words
+from engine.storage.block import Block
+from engine.storage.ids.entries import (
+    ENDED_MASK,
+    WIDTH,
+    Family,
+    fingerprints,
+    fingerprints_of,
+    followed_entries,
+    id_entries,
+)
+from engine.storage.ids.filter import FIRST_SEGMENT_KEYS, IdFilter
+from engine.storage.ids.newest import NEWEST_ENTRIES, NewestEntries, combine
+from engine.storage.ids.run_store import RunStore
+from engine.storage.ids.runs import PART_BYTES, find_entries, keys_of
+from engine.storage.ids.stored_runs import StoredRuns
+
+_ROOM: Final = 64
+
+
+class IdLimits(NamedTuple):
+    """Sizes; tests make them tiny to force runs and merges."""
+
+    newest_entries: int = NEWEST_ENTRIES
+    part_bytes: int = PART_BYTES
+    filter_keys: int = FIRST_SEGMENT_KEYS
+
+
+class Found(NamedTuple):
+    """Entries found for some keys, r of them."""
+
+    numbers: npt.NDArray[np.int64]
+    """Shape (r,): which key."""
+    entries: Words
+    """Shape (r, width)."""
+
+
+class Followed(NamedTuple):
+    """What became of some transfers, n of them."""
+
+    reversed: Words
+    """Shape (n, 2): the sum of what was reversed."""
+    ended: npt.NDArray[np.uint8]
+    """Shape (n,): `Ended` as the last COMMIT, RELEASE or EXPIRE leaves it, 0 without one."""
+
+
+_NOTHING: Final = Found(np.empty(0, np.int64), np.empty((0, WIDTH[Family.IDS]), np.uint64))
+
+
+class KnownIds:
+    """All ids of one journal. See the module's docstring."""
+
+    def __init__(self, store: RunStore, limits: IdLimits | None = None) -> None:
+        """Open the runs as last saved; `add_blocks` must bring the rows from `covered_position` on."""
+        limits = limits or IdLimits()
+        self.stored = StoredRuns(store, limits.part_bytes)
+        self._seed = np.uint64(self.stored.seed)
+        self._newest = {family: NewestEntries(family, limits.newest_entries) for family in Family}
+        self._entries_max = limits.newest_entries
+        self._end_position = self.stored.covered_position
+        runs = self.stored.runs[Family.IDS]
+        self._filter = IdFilter(sum(run.entries for run in runs), limits.filter_keys)
+        for keys in keys_of(runs):
+            self._filter.insert(keys)
+        self._scratch = {family: np.empty((0, width), np.uint64) for family, width in WIDTH.items()}
+
+    @property
+    def covered_position(self) -> int:
+        """All rows below are in saved runs."""
+        return self.stored.covered_position
+
+    def close(self) -> None:
+        """End the background thread."""
+        self.stored.close()
+
+    def add(self, rows: Words, first_position: int) -> None:
+        """Add the rows of one block, shape (k, 16); blocks come in order."""
+        most = max(newest.count for newest in self._newest.values())
+        if most and most + len(rows) > self._entries_max:
+            self.stored.queue({family: newest.take() for family, newest in self._newest.items()}, first_position)
+        self._end_position = first_position + len(rows)
+        ids, followed = self._room(len(rows))
+        count = id_entries(rows, np.uint64(first_position), self._seed, ids)
+        self._filter.insert(np.ascontiguousarray(ids[:count, 0]))
+        self._newest[Family.IDS].insert(ids, count)
+        count = followed_entries(rows, np.uint64(first_position), self._seed, followed)
+        if count:
+            self._newest[Family.FOLLOWED].insert(followed, count)
+
+    def add_blocks(self, blocks: Iterable[Block]) -> None:
+        """Add the rows from `covered_position` on, at a start."""
+        for block in blocks:
+            if block.header.end_position > self._end_position:
+                self.add(np.array(block.rows), block.header.first_position)
+
+    def find(self, batch: Words) -> tuple[Found, Found]:
+        """Find what a batch, shape (n, 16), names: by own id, and by followed id. `numbers` are rows of the batch, the
+        entries are of `IDS`. Two ids may have one fingerprint: compare those of the rows found."""
+        own, followed = np.empty(len(batch), np.uint64), np.empty(len(batch), np.uint64)
+        followers = fingerprints(batch, self._seed, own, followed)
+        return self._find_known(own), self._find_known(followed) if followers else _NOTHING
+
+    def find_ids(self, ids: Words) -> Found:
+        """As `find`, for ids of shape (n, 2)."""
+        return self._find_known(fingerprints_of(ids, self._seed))
+
+    def followed(self, ids: Words) -> Followed:
+        """Tell what became of the transfers with `ids`, shape (n, 2)."""
+        found = self._find_in(Family.FOLLOWED, fingerprints_of(ids, self._seed))
+        totals = np.zeros((len(ids), WIDTH[Family.FOLLOWED]), np.uint64)
+        _add_up(ids, found.numbers, found.entries, totals)
+        return Followed(np.ascontiguousarray(totals[:, 3:5]), (totals[:, 5] & ENDED_MASK).astype(np.uint8))
+
+    def _find_known(self, keys: npt.NDArray[np.uint64]) -> Found:
+        maybe = self._filter.maybe(keys)
+        if not len(maybe):
+            return _NOTHING
+        found = self._find_in(Family.IDS, keys[maybe])
+        return Found(maybe[found.numbers], found.entries)
+
+    def _find_in(self, family: Family, keys: npt.NDArray[np.uint64]) -> Found:
+        room = len(keys) + _ROOM
+        while True:
+            numbers, entries = np.empty(room, np.int64), np.empty((room, WIDTH[family]), np.uint64)
+            end = self._newest[family].find(keys, numbers, entries, 0)
+            end = find_entries(self.stored.directory(family), keys, numbers, entries, end)
+            if end <= room:
+                return Found(numbers[:end], entries[:end])
+            room = end
+
+    def _room(self, rows: int) -> tuple[Words, Words]:
+        if len(self._scratch[Family.IDS]) < rows:
+            self._scratch = {family: np.empty((2 * rows, width), np.uint64) for family, width in WIDTH.items()}
+        return self._scratch[Family.IDS], self._scratch[Family.FOLLOWED]
+
+
+@numba.njit("void(u8[:, ::1], i8[::1], u8[:, ::1], u8[:, ::1])", cache=True, nogil=True)
+def _add_up(ids: Words, numbers: npt.NDArray[np.int64], entries: Words, totals: Words) -> None:
+    """Add each `FOLLOWED` entry to the total of its id; entries of other ids with the same fingerprint are skipped."""
+    for at in range(len(numbers)):
+        number = numbers[at]
+        if entries[at, 1] == ids[number, 0] and entries[at, 2] == ids[number, 1]:
+            combine(totals[number], entries[at])
