@@ -24,7 +24,7 @@ class GuardedLog(Protocol):
     """What the guard must know about this replica."""
 
     @property
-    def first_index(self) -> int:
+    def base_index(self) -> int:
         """The index of the oldest record whose term is known; all up to it are committed."""
 
     @property
@@ -36,7 +36,7 @@ class GuardedLog(Protocol):
         """Up to here nothing may change."""
 
     def term_at(self, log_index: int) -> int:
-        """The term of the record at an index from `first_index` to `last_index`."""
+        """The term of the record at an index from `base_index` to `last_index`."""
 
 
 class Answer(NamedTuple):
@@ -90,20 +90,20 @@ class Guard:
         """Trim one `Append` of a current leader to what is new here (1), or reject it once, with a hint (2)."""
         log = self._log
         previous = append.previous_index
-        if previous > log.last_index or (previous >= log.first_index and log.term_at(previous) != append.previous_term):
+        if previous > log.last_index or (previous >= log.base_index and log.term_at(previous) != append.previous_term):
             return self._reject(peer, append)
         self._rejections.pop(peer, None)
-        if previous < log.first_index:
+        if previous < log.base_index:
             return self._above_base(append, records)
         return self._trim(append, previous, append.previous_term, records)
 
     def _above_base(self, append: Append, records: list[Record]) -> Verdict:
         """All up to the base is committed, so the leader of a current term has the same records there."""
         log = self._log
-        known = log.first_index - append.previous_index
+        known = log.base_index - append.previous_index
         if len(records) <= known:
-            return self._heartbeat(append, log.commit_index, Answer(log.first_index + 1, reset=False, success=True))
-        return self._trim(append, log.first_index, log.term_at(log.first_index), records[known:])
+            return self._heartbeat(append, log.commit_index, Answer(log.base_index + 1, reset=False, success=True))
+        return self._trim(append, log.base_index, log.term_at(log.base_index), records[known:])
 
     def _trim(self, append: Append, previous: int, previous_term: int, records: list[Record]) -> Verdict:
         log = self._log
@@ -143,7 +143,7 @@ class Guard:
         if previous > log.last_index:
             return log.last_index + 1
         conflicting, hint = log.term_at(previous), previous
-        floor = max(log.commit_index, log.first_index) + 1
+        floor = max(log.commit_index, log.base_index) + 1
         while hint > floor and log.term_at(hint - 1) == conflicting:
             hint -= 1
         return hint

@@ -8,7 +8,7 @@ PROTOCOL_VERSION: Final = 1
 """A peer that speaks another version is refused by name; a rolling change would raise it by one and speak both."""
 HELLO_TEXT_MAX: Final = 256
 
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Text = Annotated[str, msgspec.Meta(max_length=HELLO_TEXT_MAX)]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Digest = Annotated[bytes, msgspec.Meta(max_length=64)]
@@ -27,6 +27,8 @@ class Hello(Message, tag=1):
     replica: Text
     incarnation: Nonce
     """Drawn when the data folder was made: a wiped replica comes back with another one."""
+    made_at_ns: Count
+    """When that was, by the clock of its machine: of two folders of one name, peers keep to the younger."""
     boot: Nonce
     """Drawn at each start of the process."""
     replaces: bool

@@ -1,0 +1,175 @@
+"""The leader's side of replication: bounded windows, appends, heartbeats, and what counts towards a quorum.
+
+The library would slice its whole log for every node and send again what is still on its way with every ack. Here each
+follower has a window of bytes sent and not acknowledged; it is filled once a turn. The library always counts the
+leader's own copy, so it is shown matches no further than a *durable* quorum goes (flaw 6).
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from engine.replication.frames import APPEND_BYTES_MAX, APPEND_RECORDS_MAX
+from engine.replication.messages import Ack, Append, Promote
+from engine.replication.raft_core import RaftCore
+from engine.replication.raft_journal import RaftJournal
+from engine.replication.raft_settings import RaftSettings
+from engine.replication.transport import Transport
+
+
+class Sent(NamedTuple):
+    """One append on its way: its last record and its bytes."""
+
+    last_index: int
+    size: int
+
+
+class Follower:
+    """What the leader knows of one peer in this term."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.match_index = 0
+        self.learner = False
+        self.window: deque[Sent] = deque()
+        self.window_bytes = 0
+
+    def forget_window(self) -> None:
+        """Nothing is on its way any more."""
+        self.window.clear()
+        self.window_bytes = 0
+
+    def acknowledged(self, log_index: int) -> None:
+        """All up to `log_index` is durable there."""
+        self.match_index = max(self.match_index, log_index)
+        while self.window and self.window[0].last_index <= log_index:
+            self.window_bytes -= self.window.popleft().size
+
+
+class Sender:
+    """One per replica; does something only while it leads."""
+
+    def __init__(
+        self,
+        core: RaftCore,
+        journal: RaftJournal,
+        transport: Transport,
+        settings: RaftSettings,
+        *,
+        behind: Callable[[str], None],
+        newest_hash: Callable[[], tuple[int, bytes]],
+    ) -> None:
+        """`behind(peer)` is called for a follower that needs records which the log has dropped."""
+        self._core = core
+        self._journal = journal
+        self._transport = transport
+        self._settings = settings
+        self._behind = behind
+        self._newest_hash = newest_hash
+        self.followers: dict[str, Follower] = {peer: Follower() for peer in core.nodes}
+
+    def begin_term(self) -> None:
+        """This replica was just elected: nothing is known of anyone."""
+        for peer in self.followers:
+            self.followers[peer] = Follower()
+
+    def connection_changed(self, peer: str) -> None:
+        """What was on its way to `peer` is lost, or was never sent."""
+        self.followers[peer].forget_window()
+
+    def send_records(self) -> None:
+        """Fill every window: the end of a turn."""
+        for peer in list(self._transport.peers()):
+            while self._send_next(peer):
+                pass
+
+    def send_heartbeats(self) -> None:
+        """Records where there are any for the window, an empty append elsewhere."""
+        state_hash = self._newest_hash()
+        for peer in list(self._transport.peers()):
+            if not self._send_next(peer, state_hash):
+                self._send_append(peer, 0, state_hash)
+
+    def acknowledged(self, peer: str, ack: Ack) -> None:
+        """A follower answered in this term."""
+        follower, core = self.followers[peer], self._core
+        follower.learner = ack.learner
+        if not ack.learner:
+            core.heard_from(peer)
+        if ack.reset:
+            follower.forget_window()
+            core.set_next_index(peer, min(ack.next_index, self._journal.last_index + 1))
+        elif ack.success:
+            follower.acknowledged(ack.next_index - 1)
+            core.set_next_index(peer, max(core.next_index(peer), ack.next_index))
+            self._promote(peer, follower)
+            self.count_copies()
+
+    def holds_snapshot(self, peer: str, log_index: int) -> None:
+        """A follower installed a snapshot: go on behind it."""
+        self.followers[peer].forget_window()
+        self._core.set_next_index(peer, min(log_index, self._journal.last_index) + 1)
+
+    def count_copies(self) -> None:
+        """Show the library each match, but none beyond the index that a durable quorum has reached."""
+        voters = [0 if follower.learner else follower.match_index for follower in self.followers.values()]
+        copies = sorted([self._journal.durable_index, *voters], reverse=True)
+        quorum_index = copies[len(copies) // 2]
+        for peer, match_index in zip(self.followers, voters, strict=True):
+            self._core.show_match(peer, min(match_index, quorum_index))
+
+    def most_advanced(self, peers: Collection[str]) -> str | None:
+        """The voter among `peers` that holds most: whom to hand over to."""
+        voters = [peer for peer in peers if not self.followers[peer].learner]
+        return max(voters, key=lambda peer: self.followers[peer].match_index, default=None)
+
+    def has_all(self, peer: str) -> bool:
+        """Whether a follower holds the whole log."""
+        return self.followers[peer].match_index == self._journal.last_index
+
+    # Within.
+
+    def _promote(self, peer: str, follower: Follower) -> None:
+        """A learner that holds all that a quorum without it has committed in this term may vote."""
+        commit_index = self._core.commit_index
+        if (
+            follower.learner
+            and follower.match_index >= commit_index
+            and self._journal.term_at(commit_index) == self._core.term
+        ):
+            self._transport.send(peer, Promote(self._core.term, commit_index))
+
+    def _send_next(self, peer: str, state_hash: tuple[int, bytes] = (0, b"")) -> bool:
+        """Send one append with records, if there are any and the window has room."""
+        journal, follower = self._journal, self.followers[peer]
+        first = self._core.next_index(peer)
+        if first > journal.last_index or follower.window_bytes >= self._settings.window_bytes_max:
+            return False
+        if first <= journal.base_index:
+            self._behind(peer)
+            return False
+        if not self._transport.writable(peer):
+            return False
+        count, size = journal.run_from(first, APPEND_RECORDS_MAX, APPEND_BYTES_MAX)
+        self._send_append(peer, count, state_hash)
+        self._core.set_next_index(peer, first + count)
+        follower.window.append(Sent(first + count - 1, size))
+        follower.window_bytes += size
+        return True
+
+    def _send_append(self, peer: str, count: int, state_hash: tuple[int, bytes]) -> None:
+        """Without a known record before it (a snapshot is due), the append is a heartbeat that will be rejected."""
+        journal, core = self._journal, self._core
+        previous = max(core.next_index(peer) - 1, journal.base_index)
+        records = journal.records(previous + 1, count)
+        message = Append(
+            core.term,
+            core.commit_index,
+            previous,
+            journal.term_at(previous),
+            [record.term for record in records],
+            [len(record.data) for record in records],
+            [record.checksum for record in records],
+            *state_hash,
+        )
+        self._transport.send(peer, message, [record.data for record in records])
