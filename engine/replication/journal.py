@@ -226,8 +226,12 @@ class SegmentedLog:
         self._write(RecordKind.BASE, index, self.term_at(index))
         self._index.forget_to(index)
         self._cache.forget_to(index)
-        self._open.drop_below = self._needed_from()
+        self._open.drop_below = self._needed_above(index)
         self.start_sync()
+
+    def frees_segments(self, index: int) -> bool:
+        """True if `forget_to(index)` would let at least one segment go; below that it only costs a record."""
+        return self.base_index < index <= self.last_index and self._needed_above(index) > self._oldest_number
 
     def reset(self, index: int, term: int) -> None:
         """Drop everything and go on after `index`: a snapshot, or a restored store, took the log's place. Blocks."""
@@ -310,7 +314,6 @@ class SegmentedLog:
             self._open = _Group(position_of(self._number, self._offset), self._open.serial)
         self._segment_bytes = files.size(self._number)
         files.recycle([n for n in numbers if n not in recovered.numbers and n != self._number])
-        self._want_spare()
 
     def _write(self, kind: RecordKind, index: int, term: int, payload: Bytes = b"", payload_crc: int = 0) -> int:
         """Put one record behind the others, in the next segment if it does not fit; return its position."""
@@ -358,11 +361,11 @@ class SegmentedLog:
             )
         return data[RECORD_HEADER_BYTES:], header.payload_crc
 
-    def _needed_from(self) -> int:
-        """The lowest segment that holds an entry of the log."""
-        if self.last_index == self.base_index:
+    def _needed_above(self, index: int) -> int:
+        """The lowest segment that holds an entry above `index`."""
+        if index == self.last_index:
             return self._number
-        return place_of(self._index.place(self.first_index)[0])[0]
+        return place_of(self._index.place(index + 1)[0])[0]
 
     def _group_over(self, failure: EngineStopped | None) -> None:
         group = self._in_flight

@@ -22,9 +22,9 @@ from engine.replication.segment_format import (
 )
 
 SEGMENT_BYTES_DEFAULT: Final = 64 << 20
-SCRAPS_MAX: Final = 4
-"""Old segments kept to be used again: their blocks are allocated and written, so a sync of new bytes there is
-cheaper."""
+SCRAPS_MAX: Final = 1
+"""Old segments kept to be used again: their blocks are allocated and written, so a sync of new bytes there is cheaper.
+With the spare that is ready, one is enough to never allocate while the store keeps up."""
 JOIN_BYTES_MAX: Final = 4096
 """Buffers that are smaller than this on average are joined before a write; larger ones go to the kernel as they are."""
 
