@@ -1,0 +1,221 @@
+from google.rpc import status_pb2 as _status_pb2
+from postingengine.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ReplicaRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLICA_ROLE_UNSPECIFIED: _ClassVar[ReplicaRole]
+    REPLICA_ROLE_LEADER: _ClassVar[ReplicaRole]
+    REPLICA_ROLE_FOLLOWER: _ClassVar[ReplicaRole]
+    REPLICA_ROLE_CANDIDATE: _ClassVar[ReplicaRole]
+REPLICA_ROLE_UNSPECIFIED: ReplicaRole
+REPLICA_ROLE_LEADER: ReplicaRole
+REPLICA_ROLE_FOLLOWER: ReplicaRole
+REPLICA_ROLE_CANDIDATE: ReplicaRole
+
+class SlotRange(_message.Message):
+    __slots__ = ("first", "last")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    last: int
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+
+class ReplicaDescription(_message.Message):
+    __slots__ = ("replica", "address", "role", "term", "first_log_index", "last_log_index", "commit_index", "durable_index", "applied_index", "lag_records", "log_bytes", "next_position", "read_model_lag", "uptime_ms", "version", "fault")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAG_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_POSITION_FIELD_NUMBER: _ClassVar[int]
+    READ_MODEL_LAG_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    address: str
+    role: ReplicaRole
+    term: int
+    first_log_index: int
+    last_log_index: int
+    commit_index: int
+    durable_index: int
+    applied_index: int
+    lag_records: int
+    log_bytes: int
+    next_position: int
+    read_model_lag: int
+    uptime_ms: int
+    version: str
+    fault: _status_pb2.Status
+    def __init__(self, replica: _Optional[str] = ..., address: _Optional[str] = ..., role: _Optional[_Union[ReplicaRole, str]] = ..., term: _Optional[int] = ..., first_log_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., commit_index: _Optional[int] = ..., durable_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., lag_records: _Optional[int] = ..., log_bytes: _Optional[int] = ..., next_position: _Optional[int] = ..., read_model_lag: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class GroupDescription(_message.Message):
+    __slots__ = ("group", "slots", "leader", "replicas", "accounts", "open_reservations")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_RESERVATIONS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    slots: _containers.RepeatedCompositeFieldContainer[SlotRange]
+    leader: str
+    replicas: _containers.RepeatedCompositeFieldContainer[ReplicaDescription]
+    accounts: int
+    open_reservations: int
+    def __init__(self, group: _Optional[int] = ..., slots: _Optional[_Iterable[_Union[SlotRange, _Mapping]]] = ..., leader: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[ReplicaDescription, _Mapping]]] = ..., accounts: _Optional[int] = ..., open_reservations: _Optional[int] = ...) -> None: ...
+
+class DescribeClusterRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeClusterResponse(_message.Message):
+    __slots__ = ("cluster_id", "placement_epoch", "hash_seed", "groups", "ledgers", "differences")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HASH_SEED_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    LEDGERS_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    placement_epoch: int
+    hash_seed: int
+    groups: _containers.RepeatedCompositeFieldContainer[GroupDescription]
+    ledgers: _containers.RepeatedCompositeFieldContainer[_types_pb2.Ledger]
+    differences: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster_id: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., hash_seed: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupDescription, _Mapping]]] = ..., ledgers: _Optional[_Iterable[_Union[_types_pb2.Ledger, _Mapping]]] = ..., differences: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListOpenRequest(_message.Message):
+    __slots__ = ("groups", "page_size", "page_token")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    page_size: int
+    page_token: str
+    def __init__(self, groups: _Optional[_Iterable[int]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class OpenReservation(_message.Message):
+    __slots__ = ("id", "debit_account", "credit_account", "ledger", "amount", "remaining", "timestamp", "deadline", "age_ns", "group", "position")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DEBIT_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    AGE_NS_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    debit_account: bytes
+    credit_account: bytes
+    ledger: int
+    amount: _types_pb2.Uint128
+    remaining: _types_pb2.Uint128
+    timestamp: int
+    deadline: int
+    age_ns: int
+    group: int
+    position: int
+    def __init__(self, id: _Optional[bytes] = ..., debit_account: _Optional[bytes] = ..., credit_account: _Optional[bytes] = ..., ledger: _Optional[int] = ..., amount: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., remaining: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., timestamp: _Optional[int] = ..., deadline: _Optional[int] = ..., age_ns: _Optional[int] = ..., group: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+
+class ListOpenResponse(_message.Message):
+    __slots__ = ("reservations", "next_page_token", "read_at")
+    RESERVATIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    READ_AT_FIELD_NUMBER: _ClassVar[int]
+    reservations: _containers.RepeatedCompositeFieldContainer[OpenReservation]
+    next_page_token: str
+    read_at: _containers.RepeatedCompositeFieldContainer[_types_pb2.ReadPoint]
+    def __init__(self, reservations: _Optional[_Iterable[_Union[OpenReservation, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., read_at: _Optional[_Iterable[_Union[_types_pb2.ReadPoint, _Mapping]]] = ...) -> None: ...
+
+class AuditRequest(_message.Message):
+    __slots__ = ("groups",)
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, groups: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class LedgerTrialBalance(_message.Message):
+    __slots__ = ("ledger", "accounts", "debits_posted", "credits_posted", "debits_reserved", "credits_reserved", "reservations_remaining")
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    DEBITS_POSTED_FIELD_NUMBER: _ClassVar[int]
+    CREDITS_POSTED_FIELD_NUMBER: _ClassVar[int]
+    DEBITS_RESERVED_FIELD_NUMBER: _ClassVar[int]
+    CREDITS_RESERVED_FIELD_NUMBER: _ClassVar[int]
+    RESERVATIONS_REMAINING_FIELD_NUMBER: _ClassVar[int]
+    ledger: int
+    accounts: int
+    debits_posted: _types_pb2.Uint128
+    credits_posted: _types_pb2.Uint128
+    debits_reserved: _types_pb2.Uint128
+    credits_reserved: _types_pb2.Uint128
+    reservations_remaining: _types_pb2.Uint128
+    def __init__(self, ledger: _Optional[int] = ..., accounts: _Optional[int] = ..., debits_posted: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., credits_posted: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., debits_reserved: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., credits_reserved: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., reservations_remaining: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ...) -> None: ...
+
+class TransitBalance(_message.Message):
+    __slots__ = ("peer_group", "ledger", "balance")
+    PEER_GROUP_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    BALANCE_FIELD_NUMBER: _ClassVar[int]
+    peer_group: int
+    ledger: int
+    balance: _types_pb2.Int128
+    def __init__(self, peer_group: _Optional[int] = ..., ledger: _Optional[int] = ..., balance: _Optional[_Union[_types_pb2.Int128, _Mapping]] = ...) -> None: ...
+
+class GroupAudit(_message.Message):
+    __slots__ = ("read_at", "next_position", "trial_balances", "transit_balances", "state_hash", "balanced", "fault", "replica")
+    READ_AT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_POSITION_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_BALANCES_FIELD_NUMBER: _ClassVar[int]
+    TRANSIT_BALANCES_FIELD_NUMBER: _ClassVar[int]
+    STATE_HASH_FIELD_NUMBER: _ClassVar[int]
+    BALANCED_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    read_at: _types_pb2.ReadPoint
+    next_position: int
+    trial_balances: _containers.RepeatedCompositeFieldContainer[LedgerTrialBalance]
+    transit_balances: _containers.RepeatedCompositeFieldContainer[TransitBalance]
+    state_hash: bytes
+    balanced: bool
+    fault: _status_pb2.Status
+    replica: str
+    def __init__(self, read_at: _Optional[_Union[_types_pb2.ReadPoint, _Mapping]] = ..., next_position: _Optional[int] = ..., trial_balances: _Optional[_Iterable[_Union[LedgerTrialBalance, _Mapping]]] = ..., transit_balances: _Optional[_Iterable[_Union[TransitBalance, _Mapping]]] = ..., state_hash: _Optional[bytes] = ..., balanced: _Optional[bool] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., replica: _Optional[str] = ...) -> None: ...
+
+class AuditResponse(_message.Message):
+    __slots__ = ("groups",)
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[GroupAudit]
+    def __init__(self, groups: _Optional[_Iterable[_Union[GroupAudit, _Mapping]]] = ...) -> None: ...
+
+class TransferLeadershipRequest(_message.Message):
+    __slots__ = ("group", "replica")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    replica: str
+    def __init__(self, group: _Optional[int] = ..., replica: _Optional[str] = ...) -> None: ...
+
+class TransferLeadershipResponse(_message.Message):
+    __slots__ = ("leader",)
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    leader: str
+    def __init__(self, leader: _Optional[str] = ...) -> None: ...
