@@ -4,9 +4,11 @@ from typing import Final
 
 import msgspec
 
-from engine.core.limits import SLOTS
+from engine.core.limits import LEDGERS_MAX, SLOTS
 
 SETTINGS_VERSION: Final = 1
+SCALE_MAX: Final = 38
+"""10^38 is the largest power of ten below 2^127."""
 
 
 class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,3 +65,30 @@ def group_of_slots(settings: Settings) -> list[int]:
     if missing:
         raise ValueError(f"slot {missing[0]} and {len(missing) - 1} others belong to no group")
     return [owner for owner in owners if owner is not None]
+
+
+def check_change(before: Settings | None, after: Settings) -> str | None:
+    """Return why `after` cannot follow `before` (None: genesis) in a group's log, or None if it can.
+
+    Whoever proposes settings calls this first: apply cannot refuse them.
+    """
+    try:
+        group_of_slots(after)
+    except ValueError as error:
+        return str(error)
+    if len({ledger.ledger for ledger in after.ledgers}) != len(after.ledgers):
+        return "a ledger is listed twice"
+    if not all(1 <= ledger.ledger < 1 << 32 and 0 <= ledger.scale <= SCALE_MAX for ledger in after.ledgers):
+        return f"a ledger's number is not within 1..2^32-1, or its scale not within 0..{SCALE_MAX}"
+    if len(after.ledgers) > LEDGERS_MAX:
+        return f"more than {LEDGERS_MAX} ledgers"
+    return None if before is None else _check_kept(before, after)
+
+
+def _check_kept(before: Settings, after: Settings) -> str | None:
+    """Accounts are placed by the seed and counted in their ledger's units: neither may change under them."""
+    if (before.cluster_id, before.hash_seed) != (after.cluster_id, after.hash_seed):
+        return "the cluster id and the hash seed are for ever"
+    scales = {ledger.ledger: ledger.scale for ledger in after.ledgers}
+    changed = [ledger.ledger for ledger in before.ledgers if scales.get(ledger.ledger) != ledger.scale]
+    return f"ledger {changed[0]} is missing, or has another scale" if changed else None

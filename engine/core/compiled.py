@@ -1,0 +1,67 @@
+"""How the kernel is compiled: one decorator for its entry points, one for the helpers inside them.
+
+Numba's cache looks only at the file in which a function stands, so a change in a helper's file would leave stale
+machine code behind. The cache folder is therefore named after a digest of every source that goes into the kernel.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import numba
+from numba.core import config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_HERE: Final = Path(__file__).parent
+# Helpers are never called from Python: without wrappers for that they compile in a fraction of the time.
+_INNER: Final[dict[str, Any]] = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def _sources_digest() -> str:
+    """Digest of the sources that are compiled: `kernel*.py` and `placement.py`, in name order."""
+    sources = sorted([*_HERE.glob("kernel*.py"), _HERE / "placement.py", Path(__file__)])
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+
+
+def _cache_folder() -> Path:
+    """Below `NUMBA_CACHE_DIR` if the environment names one; else beside the byte code, or in the user's cache."""
+    if config.CACHE_DIR:
+        return Path(config.CACHE_DIR) / f"kernel-{_sources_digest()}"
+    beside = _HERE / "__pycache__" / f"kernel-{_sources_digest()}"
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        probe = beside / ".writable"
+        probe.touch()
+    except OSError:
+        return Path.home() / ".cache" / "posting-engine" / beside.name
+    return beside
+
+
+CACHE_FOLDER: Final = _cache_folder()
+
+
+def entry(signature: Any) -> Callable[[Function], Function]:
+    """Compile an entry point for `signature` when its module is imported, or load it from the cache."""
+
+    def compile_now(function: Function) -> Function:
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(CACHE_FOLDER)
+        try:
+            compiled = numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
+        finally:
+            config.CACHE_DIR = before
+        return cast(Function, compiled)
+
+    return compile_now
+
+
+def helper(function: Function) -> Function:
+    """A function that only entry points call: compiled as part of them, inlined by LLVM, never loaded by itself."""
+    return cast(Function, numba.njit(forceinline=True, **_INNER)(function))
+
+
+def outlined(function: Function) -> Function:
+    """As `helper`, for the rare paths: kept out of line, so that the hot loop stays small."""
+    return cast(Function, numba.njit(**_INNER)(function))

@@ -1,0 +1,286 @@
+"""Judging one transfer in the compiled kernel: the first reason to refuse it, in the precedence of `outcomes.PRECEDENCE`.
+
+Judging changes nothing. The places come first (ledger, group, accounts), then what is followed, then the accounts' state.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from engine.core.compiled import helper, outlined
+from engine.core.kernel_accounts import (
+    ACCEPTED,
+    CLOSED,
+    CREDIT_LIMITED,
+    CREDITS_POSTED,
+    CREDITS_RESERVED,
+    DEBIT_LIMITED,
+    DEBITS_POSTED,
+    DEBITS_RESERVED,
+    FLAGS_WORD,
+    FROZEN,
+    LEDGER_WORD,
+    M32,
+    available,
+    exceeds_limit,
+    ledger_known,
+    overflows,
+    refuse_update,
+)
+from engine.core.kernel_reservations import (
+    COMMITTED,
+    DEADLINE,
+    LEDGER,
+    RELEASED,
+    REMAINING,
+    credit_row_of,
+    debit_row_of,
+)
+from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_word
+from engine.core.kernel_tables import find_reservation
+from engine.core.kernel_types import ELSEWHERE, HASH_SEED, RECORD_TIME, UNKNOWN, Tables, Work
+from engine.core.kernel_u128 import FULL, U64, ZERO, less, subtract
+from engine.core.outcomes import Outcome
+from engine.core.placement import hash_id
+from engine.core.records import Flag, Kind, Words
+
+POST: Final = np.uint64(Kind.POST)
+RESERVE: Final = np.uint64(Kind.RESERVE)
+COMMIT: Final = np.uint64(Kind.COMMIT)
+RELEASE: Final = np.uint64(Kind.RELEASE)
+REVERSE: Final = np.uint64(Kind.REVERSE)
+UPDATE_ACCOUNT: Final = np.uint64(Kind.UPDATE_ACCOUNT)
+_BALANCING: Final = np.uint64(Flag.BALANCING_DEBIT | Flag.BALANCING_CREDIT)
+_BALANCING_DEBIT: Final = np.uint64(Flag.BALANCING_DEBIT)
+_FORCE: Final = np.uint64(Flag.FORCE)
+_LAST_EFFECTIVE: Final = np.uint64(9)
+
+_LEDGER_UNKNOWN: Final = np.uint64(Outcome.LEDGER_UNKNOWN)
+_ACCOUNT_IN_ANOTHER_GROUP: Final = np.uint64(Outcome.ACCOUNT_IN_ANOTHER_GROUP)
+_DEBIT_UNKNOWN: Final = np.uint64(Outcome.DEBIT_ACCOUNT_UNKNOWN)
+_CREDIT_UNKNOWN: Final = np.uint64(Outcome.CREDIT_ACCOUNT_UNKNOWN)
+_DEBIT_LEDGER: Final = np.uint64(Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER)
+_CREDIT_LEDGER: Final = np.uint64(Outcome.CREDIT_ACCOUNT_OF_ANOTHER_LEDGER)
+_FOLLOWED_MISSING: Final = np.uint64(Outcome.FOLLOWED_MISSING)
+_FOLLOWED_KIND: Final = np.uint64(Outcome.FOLLOWED_OF_WRONG_KIND)
+_FOLLOWED_LEDGER: Final = np.uint64(Outcome.FOLLOWED_OF_ANOTHER_LEDGER)
+_FOLLOWED_DEBIT: Final = np.uint64(Outcome.FOLLOWED_DEBIT_ACCOUNT_DIFFERS)
+_FOLLOWED_CREDIT: Final = np.uint64(Outcome.FOLLOWED_CREDIT_ACCOUNT_DIFFERS)
+_ALREADY_COMMITTED: Final = np.uint64(Outcome.RESERVATION_ALREADY_COMMITTED)
+_ALREADY_RELEASED: Final = np.uint64(Outcome.RESERVATION_ALREADY_RELEASED)
+_EXPIRED: Final = np.uint64(Outcome.RESERVATION_EXPIRED)
+_EXCEEDS_RESERVATION: Final = np.uint64(Outcome.AMOUNT_EXCEEDS_RESERVATION)
+_EXCEEDS_ORIGINAL: Final = np.uint64(Outcome.AMOUNT_EXCEEDS_ORIGINAL)
+_DEBIT_CLOSED: Final = np.uint64(Outcome.DEBIT_ACCOUNT_CLOSED)
+_CREDIT_CLOSED: Final = np.uint64(Outcome.CREDIT_ACCOUNT_CLOSED)
+_DEBIT_FROZEN: Final = np.uint64(Outcome.DEBIT_ACCOUNT_FROZEN)
+_CREDIT_FROZEN: Final = np.uint64(Outcome.CREDIT_ACCOUNT_FROZEN)
+_DEBIT_OVERFLOW: Final = np.uint64(Outcome.DEBIT_ACCOUNT_OVERFLOW)
+_CREDIT_OVERFLOW: Final = np.uint64(Outcome.CREDIT_ACCOUNT_OVERFLOW)
+_INSUFFICIENT_FUNDS: Final = np.uint64(Outcome.INSUFFICIENT_FUNDS)
+_CREDIT_LIMIT_EXCEEDED: Final = np.uint64(Outcome.CREDIT_LIMIT_EXCEEDED)
+
+
+@helper
+def judge(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, np.int64]:
+    """Judge record `i`: (refusal or `ACCEPTED`, amount to move low, high, target).
+
+    The target of a COMMIT or RELEASE is its reservation's row; of a REVERSE, the stored original.
+    """
+    kind, target = kind_of(work.batch[i, 15]), np.int64(-1)
+    low, high = work.batch[i, 6], work.batch[i, 7]
+    if kind == UPDATE_ACCOUNT:
+        return refuse_update(tables, work, i, work.debit_rows[i]), low, high, target
+    refusal = _refuse_places(tables, work, i)
+    if refusal == ACCEPTED and kind > RESERVE:
+        refusal, low, high, target = _judge_followed(tables, work, i)
+    if refusal == ACCEPTED and kind != RELEASE:
+        refusal = _refuse_state(tables, work, i)
+    if refusal == ACCEPTED and kind != COMMIT and kind != RELEASE:
+        low, high = _balanced(tables, work, i, low, high)
+        refusal = _refuse_amount(tables, work, i, low, high)
+    return refusal, low, high, target
+
+
+@helper
+def _refuse_places(tables: Tables, work: Work, i: int) -> U64:
+    debit, credit, ledger = work.debit_rows[i], work.credit_rows[i], work.batch[i, 14] & M32
+    if debit >= 0 and credit >= 0:
+        differs = (tables.accounts[debit, LEDGER_WORD] ^ ledger) | (tables.accounts[credit, LEDGER_WORD] ^ ledger)
+        if differs & M32 == ZERO:
+            return ACCEPTED  # the ledger is known: accounts are made in known ledgers, and no ledger is ever removed
+    return _refuse_bad_places(tables, debit, credit, ledger)
+
+
+@outlined
+def _refuse_bad_places(tables: Tables, debit: np.int64, credit: np.int64, ledger: U64) -> U64:
+    if not ledger_known(tables, ledger):
+        return _LEDGER_UNKNOWN
+    if debit == ELSEWHERE or credit == ELSEWHERE:
+        return _ACCOUNT_IN_ANOTHER_GROUP
+    if debit == UNKNOWN:
+        return _DEBIT_UNKNOWN
+    if credit == UNKNOWN:
+        return _CREDIT_UNKNOWN
+    return _DEBIT_LEDGER if tables.accounts[debit, LEDGER_WORD] & M32 != ledger else _CREDIT_LEDGER
+
+
+@outlined
+def _judge_followed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, np.int64]:
+    if kind_of(work.batch[i, 15]) == REVERSE:
+        return _judge_reversed(tables, work, i)
+    row = find_reservation(tables, work.batch[i, 8], work.batch[i, 9])
+    if row < 0:
+        return _refuse_ended(tables, work, i), ZERO, ZERO, row
+    return _judge_open(tables, work, i, row)
+
+
+@helper
+def _judge_open(tables: Tables, work: Work, i: int, row: np.int64) -> tuple[U64, U64, U64, np.int64]:
+    reservation, low, high = tables.reservations[row], work.batch[i, 6], work.batch[i, 7]
+    refusal = ACCEPTED
+    if reservation[LEDGER] != work.batch[i, 14] & M32:
+        refusal = _FOLLOWED_LEDGER
+    elif debit_row_of(tables, row) != work.debit_rows[i]:
+        refusal = _FOLLOWED_DEBIT
+    elif credit_row_of(tables, row) != work.credit_rows[i]:
+        refusal = _FOLLOWED_CREDIT
+    elif reservation[DEADLINE] != ZERO and reservation[DEADLINE] <= work.counts[RECORD_TIME]:
+        refusal = _EXPIRED  # due, but beyond what one record expires
+    elif low & high == FULL:
+        low, high = reservation[REMAINING], reservation[REMAINING + 1]
+    elif less(reservation[REMAINING], reservation[REMAINING + 1], low, high):
+        refusal = _EXCEEDS_RESERVATION
+    return refusal, low, high, row
+
+
+@helper
+def _find_followed(tables: Tables, work: Work, i: int) -> np.int64:
+    if work.followed_row[i] >= 0:
+        return work.followed_row[i]
+    low, high = work.batch[i, 8], work.batch[i, 9]
+    return find_in_batch(work, hash_id(low, high, tables.counters[HASH_SEED]), low, high)
+
+
+@outlined
+def _refuse_original(work: Work, i: int, stored: np.int64, kinds_fit: bool) -> U64:
+    """Whether the original's ledger and accounts are the follower's."""
+    if not kinds_fit:
+        return _FOLLOWED_KIND
+    if (stored_word(work, stored, 14) ^ work.batch[i, 14]) & M32 != ZERO:
+        return _FOLLOWED_LEDGER
+    if stored_word(work, stored, 2) != work.batch[i, 2] or stored_word(work, stored, 3) != work.batch[i, 3]:
+        return _FOLLOWED_DEBIT
+    if stored_word(work, stored, 4) != work.batch[i, 4] or stored_word(work, stored, 5) != work.batch[i, 5]:
+        return _FOLLOWED_CREDIT
+    return ACCEPTED
+
+
+@helper
+def _took_effect(work: Work, stored: np.int64) -> bool:
+    return bool(stored >= 0 and outcome_of(stored_word(work, stored, 15)) <= _LAST_EFFECTIVE)
+
+
+@outlined
+def _refuse_ended(tables: Tables, work: Work, i: int) -> U64:
+    """Say why there is no open reservation of the followed id."""
+    stored = _find_followed(tables, work, i)
+    if not _took_effect(work, stored):
+        return _FOLLOWED_MISSING
+    refusal = _refuse_original(work, i, stored, kind_of(stored_word(work, stored, 15)) == RESERVE)
+    if refusal != ACCEPTED:
+        return refusal
+    known = len(work.known_rows)
+    ended = work.known_ended[stored] if stored < known else work.ended[stored - known]
+    if ended == COMMITTED:
+        return _ALREADY_COMMITTED
+    # Not ended when its batch was loaded, and gone now: it expired at this record's time.
+    return _ALREADY_RELEASED if ended == RELEASED else _EXPIRED
+
+
+@outlined
+def _judge_reversed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, np.int64]:
+    low, high = work.batch[i, 6], work.batch[i, 7]
+    stored = _find_followed(tables, work, i)
+    if not _took_effect(work, stored):
+        return _FOLLOWED_MISSING, low, high, stored
+    kind = kind_of(stored_word(work, stored, 15))
+    refusal = _refuse_original(work, i, stored, kind == POST or kind == COMMIT)
+    if refusal == ACCEPTED:
+        left_low, left_high = _left_to_reverse(work, stored)
+        if less(left_low, left_high, low, high):
+            refusal = _EXCEEDS_ORIGINAL
+    return refusal, low, high, stored
+
+
+@helper
+def _left_to_reverse(work: Work, stored: np.int64) -> tuple[U64, U64]:
+    known = len(work.known_rows)
+    moved_low, moved_high = stored_word(work, stored, 6), stored_word(work, stored, 7)
+    if stored < known:
+        return subtract(moved_low, moved_high, work.known_reversed[stored, 0], work.known_reversed[stored, 1])
+    at = stored - known
+    return subtract(moved_low, moved_high, work.reversed[at, 0], work.reversed[at, 1])
+
+
+@helper
+def _refuse_state(tables: Tables, work: Work, i: int) -> U64:
+    debit = tables.accounts[work.debit_rows[i], FLAGS_WORD]
+    credit = tables.accounts[work.credit_rows[i], FLAGS_WORD]
+    if (debit | credit) & (CLOSED | FROZEN) == ZERO:
+        return ACCEPTED
+    if debit & CLOSED != ZERO:
+        return _DEBIT_CLOSED
+    if credit & CLOSED != ZERO:
+        return _CREDIT_CLOSED
+    return _DEBIT_FROZEN if debit & FROZEN != ZERO else _CREDIT_FROZEN
+
+
+@helper
+def _balanced(tables: Tables, work: Work, i: int, low: U64, high: U64) -> tuple[U64, U64]:
+    """Cut the amount of a balancing transfer down to what is available."""
+    flags, accounts = flags_of(work.batch[i, 15]), tables.accounts
+    if flags & _BALANCING == ZERO:
+        return low, high
+    if flags & _BALANCING_DEBIT != ZERO:
+        debit = work.debit_rows[i]
+        most = available(accounts, debit, DEBITS_POSTED, DEBITS_RESERVED, CREDITS_POSTED, DEBIT_LIMITED)
+    else:
+        credit = work.credit_rows[i]
+        most = available(accounts, credit, CREDITS_POSTED, CREDITS_RESERVED, DEBITS_POSTED, CREDIT_LIMITED)
+    return most if less(most[0], most[1], low, high) else (low, high)
+
+
+@helper
+def _debit_overflows(accounts: Words, row: np.int64, low: U64, high: U64) -> bool:
+    return overflows(accounts, row, DEBITS_POSTED, DEBITS_RESERVED, low, high)
+
+
+@helper
+def _credit_overflows(accounts: Words, row: np.int64, low: U64, high: U64) -> bool:
+    return overflows(accounts, row, CREDITS_POSTED, CREDITS_RESERVED, low, high)
+
+
+@helper
+def _refuse_amount(tables: Tables, work: Work, i: int, low: U64, high: U64) -> U64:
+    """Judge bounds and limits. A REVERSE debits its credit account, and credits its debit account."""
+    accounts = tables.accounts
+    if kind_of(work.batch[i, 15]) != REVERSE:
+        debited, credited = work.debit_rows[i], work.credit_rows[i]
+        if _debit_overflows(accounts, debited, low, high):
+            return _DEBIT_OVERFLOW
+        if _credit_overflows(accounts, credited, low, high):
+            return _CREDIT_OVERFLOW
+    else:
+        debited, credited = work.credit_rows[i], work.debit_rows[i]
+        if _credit_overflows(accounts, credited, low, high):
+            return _DEBIT_OVERFLOW
+        if _debit_overflows(accounts, debited, low, high):
+            return _CREDIT_OVERFLOW
+    if flags_of(work.batch[i, 15]) & _FORCE != ZERO:
+        return ACCEPTED
+    if exceeds_limit(accounts, debited, DEBITS_POSTED, DEBITS_RESERVED, CREDITS_POSTED, DEBIT_LIMITED, low, high):
+        return _INSUFFICIENT_FUNDS
+    if exceeds_limit(accounts, credited, CREDITS_POSTED, CREDITS_RESERVED, DEBITS_POSTED, CREDIT_LIMITED, low, high):
+        return _CREDIT_LIMIT_EXCEEDED
+    return ACCEPTED

@@ -1,0 +1,93 @@
+"""Rolling a book forward over journal rows, in the compiled kernel: what took effect is done again, nothing is judged."""
+
+from typing import Final
+
+import numpy as np
+
+from engine.core.compiled import entry, outlined
+from engine.core.kernel_accounts import create_account, move, update_account
+from engine.core.kernel_judge import COMMIT, POST, RELEASE, RESERVE, REVERSE, UPDATE_ACCOUNT
+from engine.core.kernel_reservations import commit, release, reserve
+from engine.core.kernel_stored import flags_of, kind_of, outcome_of
+from engine.core.kernel_tables import find_hashed, find_reservation
+from engine.core.kernel_types import (
+    HASH_SEED,
+    LAST_TIMESTAMP,
+    NEXT_POSITION,
+    TABLES_TYPE,
+    WORDS_TYPE,
+    Tables,
+)
+from engine.core.kernel_u128 import ONE, U64, ZERO
+from engine.core.placement import hash_id
+from engine.core.records import Flag, Kind, Words
+
+_CREATE_ACCOUNT: Final = np.uint64(Kind.CREATE_ACCOUNT)
+_EXPIRE: Final = np.uint64(Kind.EXPIRE)
+_SETTINGS: Final = np.uint64(Kind.SETTINGS)
+_KEEP_REST: Final = np.uint64(Flag.KEEP_REST)
+_LAST_EFFECTIVE: Final = np.uint64(9)
+
+
+@outlined
+def _find_account(tables: Tables, low: U64, high: U64) -> np.int64:
+    """Find the row whatever the slot map says now: it was right when the row was judged."""
+    digest = hash_id(low, high, tables.counters[HASH_SEED])
+    return find_hashed(tables.account_slots, tables.accounts, digest, low, high)
+
+
+@outlined
+def _redo_followed(tables: Tables, rows: Words, at: int, kind: U64) -> bool:
+    row = find_reservation(tables, rows[at, 8], rows[at, 9])
+    if row < 0:
+        return False
+    if kind == COMMIT:
+        commit(tables, row, rows[at, 6], rows[at, 7], flags_of(rows[at, 15]) & _KEEP_REST != ZERO)
+    elif kind == RELEASE or kind == _EXPIRE:
+        release(tables, row)
+    else:
+        return False
+    return True
+
+
+@outlined
+def _redo(tables: Tables, rows: Words, at: int) -> bool:
+    kind = kind_of(rows[at, 15])
+    if kind == _SETTINGS:
+        return True
+    if kind == _CREATE_ACCOUNT:
+        if _find_account(tables, rows[at, 0], rows[at, 1]) >= 0:
+            return False
+        create_account(tables, rows, at, tables.counters[NEXT_POSITION])
+        return True
+    debit = _find_account(tables, rows[at, 2], rows[at, 3])
+    if kind == UPDATE_ACCOUNT:
+        if debit >= 0:
+            update_account(tables, rows, at, debit)
+        return debit >= 0
+    credit = _find_account(tables, rows[at, 4], rows[at, 5])
+    if debit < 0 or credit < 0:
+        return False
+    if kind == POST:
+        move(tables, debit, credit, rows[at, 6], rows[at, 7])
+    elif kind == REVERSE:
+        move(tables, credit, debit, rows[at, 6], rows[at, 7])
+    elif kind == RESERVE:
+        reserve(tables, rows, at, debit, credit, tables.counters[NEXT_POSITION])
+    else:
+        return _redo_followed(tables, rows, at, kind)
+    return True
+
+
+@entry((TABLES_TYPE, WORDS_TYPE))
+def replay(tables: Tables, rows: Words) -> int:
+    """Roll forward over `rows`; return how many fitted: fewer than all if one does not, which damage alone explains."""
+    counters = tables.counters
+    for at in range(len(rows)):
+        if rows[at, 13] <= counters[LAST_TIMESTAMP]:
+            return at
+        if outcome_of(rows[at, 15]) <= _LAST_EFFECTIVE and not _redo(tables, rows, at):
+            return at
+        counters[LAST_TIMESTAMP] = rows[at, 13]
+        counters[NEXT_POSITION] += ONE
+    return len(rows)

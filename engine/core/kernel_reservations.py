@@ -1,0 +1,216 @@
+"""Open reservations in the compiled kernel: opening, committing, giving back, expiry."""
+
+from typing import Final
+
+import numpy as np
+
+from engine.core.compiled import entry, helper, outlined
+from engine.core.kernel_accounts import (
+    CHUNK_SHIFT,
+    CREDITS_POSTED,
+    CREDITS_RESERVED,
+    DEBITS_POSTED,
+    DEBITS_RESERVED,
+    LEDGER_WORD,
+    M32,
+    SHIFT_32,
+    lower_counter,
+    raise_counter,
+    touch_account,
+)
+from engine.core.kernel_deadlines import is_stale, pop_deadline, push_deadline
+from engine.core.kernel_tables import delete, insert
+from engine.core.kernel_types import (
+    DEADLINE_COUNT,
+    FREE_COUNT,
+    HASH_SEED,
+    RESERVATION_COUNT,
+    RESERVATION_HIGH,
+    TABLES_TYPE,
+    U64_NUMBER,
+    WORDS_TYPE,
+    Tables,
+    Work,
+)
+from engine.core.kernel_u128 import ONE, U64, ZERO, subtract
+from engine.core.known import Ended
+from engine.core.outcomes import Outcome
+from engine.core.placement import hash_id
+from engine.core.records import Kind, Words
+
+DEBIT: Final = 2
+CREDIT: Final = 4
+REMAINING: Final = 6
+RESERVED: Final = 8
+DEADLINE: Final = 10
+TIMESTAMP: Final = 11
+POSITION: Final = 12
+ROWS: Final = 13
+LEDGER: Final = 14
+OPEN: Final = 15
+
+COMMITTED: Final = np.uint8(Ended.COMMITTED)
+RELEASED: Final = np.uint8(Ended.RELEASED)
+_NS_PER_S: Final = np.uint64(1_000_000_000)
+_EXPIRED_META: Final = np.uint64((Outcome.POSTED << 32) | (Kind.EXPIRE << 16))
+
+
+@helper
+def debit_row_of(tables: Tables, row: np.int64) -> np.int64:
+    """Return the account row of a reservation's debit side."""
+    return np.int64(tables.reservations[row, ROWS] & M32)
+
+
+@helper
+def credit_row_of(tables: Tables, row: np.int64) -> np.int64:
+    """Return the account row of a reservation's credit side."""
+    return np.int64(tables.reservations[row, ROWS] >> SHIFT_32)
+
+
+@helper
+def touch_reservation(tables: Tables, row: np.int64) -> None:
+    """Mark the chunk of this row as changed since the last checkpoint."""
+    tables.dirty_reservations[row >> CHUNK_SHIFT] = 1
+
+
+@helper
+def _move_reserved(tables: Tables, row: np.int64) -> tuple[np.int64, np.int64]:
+    debit, credit = debit_row_of(tables, row), credit_row_of(tables, row)
+    touch_account(tables, debit)
+    touch_account(tables, credit)
+    touch_reservation(tables, row)
+    return debit, credit
+
+
+@helper
+def _take_row(tables: Tables) -> np.int64:
+    counters = tables.counters
+    if counters[FREE_COUNT] != ZERO:
+        counters[FREE_COUNT] -= ONE
+        return np.int64(tables.free_reservations[counters[FREE_COUNT]])
+    row = np.int64(counters[RESERVATION_HIGH])
+    counters[RESERVATION_HIGH] += ONE
+    return row
+
+
+@outlined
+def list_reservation(tables: Tables, row: np.int64) -> None:
+    """Make the filled row an open reservation."""
+    reservation = tables.reservations[row]
+    reservation[OPEN] = ONE
+    digest = hash_id(reservation[0], reservation[1], tables.counters[HASH_SEED])
+    insert(tables.reservation_slots, digest, row)
+    tables.counters[RESERVATION_COUNT] += ONE
+    touch_reservation(tables, row)
+
+
+@outlined
+def unlist_reservation(tables: Tables, row: np.int64) -> None:
+    """End the reservation; its row is free, and keeps its words until it is taken again."""
+    delete(tables.reservation_slots, tables.reservations, row, tables.counters[HASH_SEED])
+    tables.reservations[row, OPEN] = ZERO
+    tables.free_reservations[tables.counters[FREE_COUNT]] = np.uint64(row)
+    tables.counters[FREE_COUNT] += ONE
+    tables.counters[RESERVATION_COUNT] -= ONE
+    touch_reservation(tables, row)
+
+
+@outlined
+def relist_reservation(tables: Tables, row: np.int64) -> None:
+    """Undo the latest `unlist_reservation`."""
+    tables.counters[FREE_COUNT] -= ONE
+    list_reservation(tables, row)
+
+
+@outlined
+def reserve(tables: Tables, rows: Words, at: int, debit: np.int64, credit: np.int64, position: U64) -> np.int64:
+    """Open the reservation that the stored RESERVE row `at` describes; return its row."""
+    row = _take_row(tables)
+    reservation = tables.reservations[row]
+    for word in range(6):
+        reservation[word] = rows[at, word]
+    reservation[REMAINING], reservation[REMAINING + 1] = rows[at, 6], rows[at, 7]
+    reservation[RESERVED], reservation[RESERVED + 1] = rows[at, 6], rows[at, 7]
+    timeout_s = rows[at, 14] >> SHIFT_32
+    reservation[DEADLINE] = rows[at, 13] + timeout_s * _NS_PER_S if timeout_s != ZERO else ZERO
+    reservation[TIMESTAMP] = rows[at, 13]
+    reservation[POSITION] = position
+    reservation[ROWS] = np.uint64(debit) | (np.uint64(credit) << SHIFT_32)
+    reservation[LEDGER] = rows[at, 14] & M32
+    list_reservation(tables, row)
+    if timeout_s != ZERO:
+        push_deadline(tables, reservation[DEADLINE], position, row)
+    raise_counter(tables.accounts, debit, DEBITS_RESERVED, rows[at, 6], rows[at, 7])
+    raise_counter(tables.accounts, credit, CREDITS_RESERVED, rows[at, 6], rows[at, 7])
+    _move_reserved(tables, row)
+    return row
+
+
+@outlined
+def commit(tables: Tables, row: np.int64, low: U64, high: U64, keep_rest: bool) -> bool:
+    """Post up to what is left of a reservation; return whether that ended it."""
+    reservation = tables.reservations[row]
+    debit, credit = _move_reserved(tables, row)
+    raise_counter(tables.accounts, debit, DEBITS_POSTED, low, high)
+    raise_counter(tables.accounts, credit, CREDITS_POSTED, low, high)
+    lower_counter(tables.accounts, debit, DEBITS_RESERVED, low, high)
+    lower_counter(tables.accounts, credit, CREDITS_RESERVED, low, high)
+    reservation[REMAINING], reservation[REMAINING + 1] = subtract(
+        reservation[REMAINING], reservation[REMAINING + 1], low, high
+    )
+    nothing_left = reservation[REMAINING] | reservation[REMAINING + 1] == ZERO
+    if keep_rest and not nothing_left:
+        return False
+    release(tables, row)
+    return True
+
+
+@outlined
+def release(tables: Tables, row: np.int64) -> None:
+    """Give back what is left of a reservation, and end it."""
+    low, high = tables.reservations[row, REMAINING], tables.reservations[row, REMAINING + 1]
+    debit, credit = _move_reserved(tables, row)
+    lower_counter(tables.accounts, debit, DEBITS_RESERVED, low, high)
+    lower_counter(tables.accounts, credit, CREDITS_RESERVED, low, high)
+    unlist_reservation(tables, row)
+
+
+@helper
+def _write_expiry(tables: Tables, rows: Words, at: int, row: np.int64, timestamp_ns: U64) -> None:
+    reservation = tables.reservations[row]
+    for word in range(8):
+        rows[at, word] = reservation[word]
+    rows[at, 8], rows[at, 9] = reservation[0], reservation[1]
+    rows[at, 10], rows[at, 11], rows[at, 12] = ZERO, ZERO, ZERO
+    rows[at, 13] = timestamp_ns
+    rows[at, 14] = tables.accounts[debit_row_of(tables, row), LEDGER_WORD] & M32
+    rows[at, 15] = _EXPIRED_META
+
+
+@entry((TABLES_TYPE, WORDS_TYPE, U64_NUMBER, U64_NUMBER))
+def expire_due(tables: Tables, rows: Words, record_time_ns: U64, first_timestamp_ns: U64) -> int:
+    """Expire what is due at the record's time, in order of deadline, then position; return the EXPIRE rows written.
+
+    At most as many as `rows` has room for; the first gets `first_timestamp_ns`, each later one a nanosecond more.
+    """
+    written = 0
+    while written < len(rows) and tables.counters[DEADLINE_COUNT] != ZERO:
+        if not is_stale(tables, np.int64(0)):
+            if tables.deadlines[0, 0] > record_time_ns:
+                break
+            row = np.int64(tables.deadlines[0, 2])
+            _write_expiry(tables, rows, written, row, first_timestamp_ns + np.uint64(written))
+            release(tables, row)
+            written += 1
+        pop_deadline(tables)
+    return written
+
+
+@helper
+def mark_ended(work: Work, stored: np.int64, how: np.uint8) -> None:
+    """Note, beside the stored RESERVE, how its reservation ended."""
+    known = len(work.known_rows)
+    if stored < known:
+        work.known_ended[stored] = how
+    else:
+        work.ended[stored - known] = how

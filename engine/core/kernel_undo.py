@@ -1,0 +1,106 @@
+"""Taking back the legs of a chain: what each step changed is noted first, and restored in reverse order."""
+
+from typing import Final
+
+import numpy as np
+
+from engine.core.compiled import outlined
+from engine.core.kernel_reservations import REMAINING, relist_reservation, touch_reservation, unlist_reservation
+from engine.core.kernel_types import UNDO_COUNT, Tables, Work
+from engine.core.kernel_u128 import ONE, U64, ZERO
+
+UNDO_PER_LEG: Final = 5
+UNDO_WORDS: Final = 10
+
+_ACCOUNT: Final = np.uint64(1)
+_REMAINING: Final = np.uint64(2)
+_LISTED: Final = np.uint64(3)
+_UNLISTED: Final = np.uint64(4)
+_ENDED: Final = np.uint64(5)
+_REVERSED: Final = np.uint64(6)
+
+
+@outlined
+def _note(work: Work, what: U64, which: np.int64) -> U64:
+    at = work.counts[UNDO_COUNT]
+    work.counts[UNDO_COUNT] += ONE
+    work.undo[at, 0], work.undo[at, 1] = what, np.uint64(which)
+    return at
+
+
+@outlined
+def note_account(tables: Tables, work: Work, row: np.int64) -> None:
+    """Before its counters change."""
+    at = _note(work, _ACCOUNT, row)
+    for word in range(8):
+        work.undo[at, word + 2] = tables.accounts[row, word + 2]
+
+
+@outlined
+def note_remaining(tables: Tables, work: Work, row: np.int64) -> None:
+    """Before a reservation is committed or released."""
+    at = _note(work, _REMAINING, row)
+    work.undo[at, 2] = tables.reservations[row, REMAINING]
+    work.undo[at, 3] = tables.reservations[row, REMAINING + 1]
+
+
+@outlined
+def note_listed(work: Work, row: np.int64) -> None:
+    """After a reservation was opened."""
+    _note(work, _LISTED, row)
+
+
+@outlined
+def note_unlisted(work: Work, row: np.int64, stored: np.int64) -> None:
+    """After a reservation ended; `stored` is its RESERVE."""
+    _note(work, _UNLISTED, row)
+    _note(work, _ENDED, stored)
+
+
+@outlined
+def note_reversed(work: Work, stored: np.int64) -> None:
+    """Before the sum reversed of a stored transfer grows."""
+    at, known = _note(work, _REVERSED, stored), len(work.known_rows)
+    for word in range(2):
+        if stored < known:
+            work.undo[at, word + 2] = work.known_reversed[stored, word]
+        else:
+            work.undo[at, word + 2] = work.reversed[stored - known, word]
+
+
+@outlined
+def roll_back(tables: Tables, work: Work) -> None:
+    """Restore everything noted, latest first."""
+    while work.counts[UNDO_COUNT] != ZERO:
+        work.counts[UNDO_COUNT] -= ONE
+        at = work.counts[UNDO_COUNT]
+        what, which = work.undo[at, 0], np.int64(work.undo[at, 1])
+        if what == _ACCOUNT:
+            for word in range(8):
+                tables.accounts[which, word + 2] = work.undo[at, word + 2]
+        elif what == _REMAINING:
+            tables.reservations[which, REMAINING] = work.undo[at, 2]
+            tables.reservations[which, REMAINING + 1] = work.undo[at, 3]
+            touch_reservation(tables, which)
+        elif what == _LISTED:
+            unlist_reservation(tables, which)
+        elif what == _UNLISTED:
+            relist_reservation(tables, which)
+        else:
+            _restore_beside(work, at, what, which)
+
+
+@outlined
+def _restore_beside(work: Work, at: U64, what: U64, which: np.int64) -> None:
+    known = len(work.known_rows)
+    if what == _ENDED:
+        if which < known:
+            work.known_ended[which] = 0
+        else:
+            work.ended[which - known] = 0
+        return
+    for word in range(2):
+        if which < known:
+            work.known_reversed[which, word] = work.undo[at, word + 2]
+        else:
+            work.reversed[which - known, word] = work.undo[at, word + 2]
