@@ -1,0 +1,218 @@
+"""The public contract's own tool: generate its Python code, and check that code, style and compatibility are in order.
+
+`python proto/contract.py generate` writes `client/postingengine/v1`. `check` fails if that code is not current, if buf's
+lint rules are not met, or if the contract breaks the one in `proto/baseline.binpb`. `baseline` accepts today's contract
+as the one that later changes must not break. All of it works offline: what the contract imports from Google comes with
+googleapis-common-protos, and buf is given the compiled contract instead of fetching anything.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.descriptor_pb2 import (
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+    ServiceDescriptorProto,
+)
+from google.rpc import status_pb2
+
+PROTO: Final = Path(__file__).resolve().parent
+CLIENT: Final = PROTO.parent / "client"
+PACKAGE: Final = Path("postingengine/v1")
+BASELINE: Final = PROTO / "baseline.binpb"
+GOOGLE: Final = Path(status_pb2.__file__).resolve().parents[2]
+"""Where googleapis-common-protos puts google/rpc/status.proto."""
+GENERATED: Final = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
+BUF_SECONDS_MAX: Final = 60
+
+
+class ContractError(Exception):
+    """One sentence, or a tool's own lines, that say what is wrong with the contract."""
+
+
+def protoc(contract: Path, *options: str) -> None:
+    """Run protoc over every .proto file of `contract`; raise `ContractError` with its lines if it refuses."""
+    files = sorted(str(path) for path in (contract / PACKAGE).glob("*.proto"))
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{contract}", f"-I{GOOGLE}", *options, *files]
+    run(command)
+
+
+def run(command: list[str]) -> None:
+    """Run one tool to its end; raise `ContractError` with its lines if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUF_SECONDS_MAX, check=False)
+    if done.returncode:
+        raise ContractError((done.stdout + done.stderr).strip())
+
+
+def image(contract: Path, folder: Path) -> Path:
+    """Compile the contract with all that it imports into one file that buf reads; return its path."""
+    path = folder / "image.binpb"
+    protoc(contract, "--include_imports", "--include_source_info", f"--descriptor_set_out={path}")
+    return path
+
+
+def generate(contract: Path, destination: Path) -> None:
+    """Write the Python code of the contract below `destination`, replacing what was generated there before."""
+    target = destination / PACKAGE
+    target.mkdir(parents=True, exist_ok=True)
+    for path in generated(target):
+        path.unlink()
+    protoc(contract, f"--python_out={destination}", f"--pyi_out={destination}", f"--grpc_python_out={destination}")
+    for file in descriptors(contract):
+        stub = destination / stub_path(file)
+        if file.service:
+            stub.with_suffix(".pyi").write_text(stub_types(file))
+        else:
+            stub.unlink()
+
+
+def generated(target: Path) -> list[Path]:
+    """Return the generated files in a folder, by name."""
+    return sorted(path for pattern in GENERATED for path in target.glob(pattern))
+
+
+def stale(contract: Path, destination: Path) -> list[str]:
+    """Return the names of the generated files below `destination` that `generate` would write differently."""
+    with tempfile.TemporaryDirectory() as folder:
+        generate(contract, Path(folder))
+        fresh = {path.name: path.read_bytes() for path in generated(Path(folder) / PACKAGE)}
+    found = {path.name: path.read_bytes() for path in generated(destination / PACKAGE)}
+    return sorted(name for name in fresh.keys() | found.keys() if fresh.get(name) != found.get(name))
+
+
+def buf(*arguments: str) -> None:
+    """Run buf under our rules on the files of our package; raise `ContractError` with its lines if they find anything."""
+    binary = Path(sys.executable).parent / "buf"
+    run([str(binary), *arguments, "--config", str(PROTO / "buf.yaml"), "--path", str(PACKAGE.parent)])
+
+
+def lint(contract: Path) -> None:
+    """Hold the contract to buf's lint rules."""
+    with tempfile.TemporaryDirectory() as folder:
+        buf("lint", str(image(contract, Path(folder))))
+
+
+def breaking(contract: Path, baseline: Path = BASELINE) -> None:
+    """Hold the contract to what `baseline` promises: nothing that is there may vanish or change its meaning."""
+    with tempfile.TemporaryDirectory() as folder:
+        buf("breaking", str(image(contract, Path(folder))), "--against", str(baseline))
+
+
+def write_baseline(contract: Path, baseline: Path = BASELINE) -> None:
+    """Accept the contract as it is: later ones must not break it."""
+    protoc(contract, "--include_imports", f"--descriptor_set_out={baseline}")
+
+
+def descriptors(contract: Path) -> Iterator[FileDescriptorProto]:
+    """Yield the compiled files of our package."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = FileDescriptorSet.FromString(image(contract, Path(folder)).read_bytes())
+    yield from (file for file in files.file if file.name.startswith(f"{PACKAGE.as_posix()}/"))
+
+
+def stub_path(file: FileDescriptorProto) -> str:
+    """Return where protoc puts the code of a file's services; it writes one for files without any too."""
+    return file.name.removesuffix(".proto") + "_pb2_grpc.py"
+
+
+def stub_types(file: FileDescriptorProto) -> str:
+    """Return the types of a file's services, which protoc leaves out: for asyncio servicers, and both sorts of stub."""
+    module = f"{Path(file.name).stem}_pb2"
+    head = [
+        "# Generated from the contract by proto/contract.py: do not edit.",
+        "from collections.abc import AsyncIterator, Awaitable",
+        "from typing import overload, type_check_only",
+        "",
+        "import grpc",
+        "import grpc.aio",
+        "",
+        f"from {PACKAGE.as_posix().replace('/', '.')} import {module} as messages",
+        "",
+    ]
+    return "\n".join(head + [line for service in file.service for line in service_types(service)])
+
+
+def service_types(service: ServiceDescriptorProto) -> list[str]:
+    """Return the lines for one service: stub, asyncio stub, servicer and its registration."""
+    name = service.name
+    return [
+        f"class {name}Stub:",
+        "    @overload  # type: ignore[misc]",
+        f"    def __new__(cls, channel: grpc.Channel) -> {name}Stub: ...",
+        "    @overload",
+        f"    def __new__(cls, channel: grpc.aio.Channel) -> {name}AsyncStub: ...",
+        *(f"    {method.name}: grpc.{callable_type(method)}" for method in service.method),
+        "",
+        "@type_check_only",
+        f"class {name}AsyncStub:",
+        *(f"    {method.name}: grpc.aio.{callable_type(method)}" for method in service.method),
+        "",
+        f"class {name}Servicer:",
+        *(line for method in service.method for line in servicer_method(method)),
+        "",
+        f"def add_{name}Servicer_to_server(",
+        f"    servicer: {name}Servicer, server: grpc.Server | grpc.aio.Server",
+        ") -> None: ...",
+        "",
+    ]
+
+
+def callable_type(method: MethodDescriptorProto) -> str:
+    """Return the type of a stub's method."""
+    sides = ("Stream" if streaming else "Unary" for streaming in (method.client_streaming, method.server_streaming))
+    return f"{''.join(sides)}MultiCallable[{message(method.input_type)}, {message(method.output_type)}]"
+
+
+def servicer_method(method: MethodDescriptorProto) -> list[str]:
+    """Return the lines for one method of an asyncio servicer."""
+    request, response = message(method.input_type), message(method.output_type)
+    given = f"request_iterator: AsyncIterator[{request}]" if method.client_streaming else f"request: {request}"
+    answer = f"AsyncIterator[{response}]" if method.server_streaming else f"Awaitable[{response}]"
+    return [
+        f"    def {method.name}(",
+        f"        self, {given}, context: grpc.aio.ServicerContext[{request}, {response}]",
+        f"    ) -> {answer}: ...",
+    ]
+
+
+def message(type_name: str) -> str:
+    """Return the Python name of a message of the same file."""
+    return f"messages.{type_name.rsplit('.', 1)[-1]}"
+
+
+def check() -> None:
+    """Do all checks; raise `ContractError` at the first that fails."""
+    names = stale(PROTO, CLIENT)
+    if names:
+        raise ContractError(f"The generated code is not current ({', '.join(names)}): run 'make proto'.")
+    lint(PROTO)
+    breaking(PROTO)
+
+
+COMMANDS: Final = {
+    "generate": lambda: generate(PROTO, CLIENT),
+    "check": check,
+    "baseline": lambda: write_baseline(PROTO),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the one command named; return the exit status."""
+    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+        print(f"usage: python proto/contract.py {'|'.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        COMMANDS[arguments[0]]()
+    except ContractError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
