@@ -80,17 +80,24 @@ def _find(
 
 @numba.njit(f"void({_WORDS}, {_WORDS})", cache=True, nogil=True)
 def _extract(slots: Words, entries: Words) -> None:
-    """Copy the entries out in order of their keys; insertion sort, as almost all are in their place."""
-    count = 0
+    """Copy the entries out in order of their keys; `entries` has one row to spare.
+
+    Every slot is copied and the taken ones counted, as the processor cannot guess which are; then insertion sort, as
+    almost all entries are in their place.
+    """
+    width, count = slots.shape[1], 0
     for slot in range(len(slots)):
-        if slots[slot, 0] == _ZERO:
-            continue
-        at = count
-        while at > 0 and entries[at - 1, 0] > slots[slot, 0]:
-            entries[at] = entries[at - 1]
+        for word in range(width):
+            entries[count, word] = slots[slot, word]
+        count += int(slots[slot, 0] != _ZERO)
+    for number in range(1, count):
+        at = number
+        while at > 0 and entries[at - 1, 0] > entries[at, 0]:
+            for word in range(width):
+                kept = entries[at, word]
+                entries[at, word] = entries[at - 1, word]
+                entries[at - 1, word] = kept
             at -= 1
-        entries[at] = slots[slot]
-        count += 1
 
 
 class NewestEntries:
@@ -133,9 +140,9 @@ class NewestEntries:
         return np.zeros((self._home_slots + _SLACK_SLOTS, self._width), np.uint64)
 
     def _in_order(self) -> Words:
-        entries = np.empty((self.count, self._width), np.uint64)
+        entries = np.empty((self.count + 1, self._width), np.uint64)
         _extract(self._slots, entries)
-        return entries
+        return entries[: self.count]
 
     def _grow(self) -> None:
         entries = self._in_order()
