@@ -9,6 +9,9 @@ import click
 from engine.exit_codes import EngineStopped, ExitCode
 
 COMMANDS: Final = {
+    "init": ("cli.commands.init", "init"),
+    "up": ("cli.commands.up", "up"),
+    "errors": ("cli.commands.errors", "errors"),
     "warm-up": ("cli.commands.warm_up", "warm_up"),
 }
 """Name -> (module, attribute). Loaded when asked for: `--help` must not wait for the compiled kernels."""

@@ -1,0 +1,129 @@
+"""Making a new `cluster.yml`: free ports on this machine, a cluster id of its own, the ledgers asked for."""
+
+import random
+import re
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from engine.config import ClusterConfig, load_config, parse_config
+from engine.core.settings import Ledger
+from engine.exit_codes import EngineStopped, ExitCode
+
+FILE_NAME: Final = "cluster.yml"
+LOOPBACK: Final = "127.0.0.1"
+PORT_FIRST: Final = 20_000
+PORT_LAST: Final = 30_000
+"""Below the range that kernels draw outgoing ports from: the port of a killed process stays free for its successor."""
+PORT_TRIES_MAX: Final = 1000
+REPLICA_NAMES: Final = "abcdefghi"
+DEFAULT_LEDGERS: Final = (Ledger(1, "EUR", 2), Ledger(2, "USD", 2))
+LEDGER_PATTERN: Final = re.compile(r"([^:]{1,32}):([0-9]{1,2})")
+
+_HEAD: Final = """\
+# A cluster on one machine, written by `posting-engine init`. The initial settings (cluster_id, hash_seed, ledgers) go
+# into the log when the cluster first starts; from then on only the log counts, and a file that differs is reported.
+cluster_id: "{cluster_id}"
+hash_seed: {hash_seed}
+
+# Currencies and assets. scale: decimal places of one whole unit.
+ledgers:
+{ledgers}
+
+# One shard group. Each replica: its name, its address for the other replicas, the address of its API, its data folder.
+groups:
+  - group: 0
+    replicas:
+{replicas}
+
+# The router serves the API for the whole cluster.
+routers:
+  - {{grpc: "{router}"}}
+"""
+
+
+def new_cluster_text(ledgers: Sequence[Ledger], replicas: int) -> str:
+    """Write the text of a new cluster with one group, on free ports of this machine."""
+    ports = free_ports(2 * replicas + 1)
+    addresses = [f"{LOOPBACK}:{port}" for port in ports]
+    return _HEAD.format(
+        cluster_id=secrets.token_hex(16),
+        hash_seed=secrets.randbits(64),
+        ledgers="\n".join(_ledger_line(ledger) for ledger in ledgers),
+        replicas="\n".join(
+            _replica_line(name, *addresses[2 * number : 2 * number + 2])
+            for number, name in enumerate(REPLICA_NAMES[:replicas])
+        ),
+        router=addresses[-1],
+    )
+
+
+def write_new_cluster(folder: Path, ledgers: Sequence[Ledger], replicas: int) -> ClusterConfig:
+    """Write `cluster.yml` into a folder (made if missing); raises `EngineStopped` rather than overwrite one."""
+    path = folder / FILE_NAME
+    text = new_cluster_text(ledgers, replicas)
+    config = parse_config(text.encode(), folder=folder.resolve(), name=str(path))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise EngineStopped(
+            ExitCode.CONFIG_INVALID, f"{path} exists: start it with 'up', or name another folder"
+        ) from error
+    except OSError as error:
+        raise EngineStopped(ExitCode.CONFIG_INVALID, f"{path} cannot be written ({error.strerror})") from error
+    return config
+
+
+def open_or_make(folder: Path, ledgers: Sequence[Ledger], replicas: int) -> ClusterConfig:
+    """Load the folder's `cluster.yml`, or write a new one."""
+    path = folder / FILE_NAME
+    return load_config(path) if path.exists() else write_new_cluster(folder, ledgers, replicas)
+
+
+def parse_ledgers(texts: Sequence[str]) -> tuple[Ledger, ...]:
+    """Read `CODE:SCALE` texts as ledgers numbered from 1; raises ValueError with one sentence."""
+    ledgers = []
+    for number, text in enumerate(texts, 1):
+        matched = LEDGER_PATTERN.fullmatch(text)
+        if matched is None:
+            raise ValueError(f"{text!r} is not CODE:SCALE, such as EUR:2")
+        ledgers.append(Ledger(number, matched[1], int(matched[2])))
+    return tuple(ledgers)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on at this moment; raises `EngineStopped` where there are not enough."""
+    # Not the ids' kind of randomness: it only keeps clusters that start together from trying the same ports.
+    tries = random.SystemRandom().sample(range(PORT_FIRST, PORT_LAST), PORT_TRIES_MAX)
+    found: list[int] = []
+    for port in tries:
+        if len(found) == count:
+            break
+        if _is_free(port):
+            found.append(port)
+    if len(found) < count:
+        raise EngineStopped(ExitCode.ADDRESS_IN_USE, f"no {count} ports from {PORT_FIRST} to {PORT_LAST} are free")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def _ledger_line(ledger: Ledger) -> str:
+    code = ledger.code.replace("\\", "\\\\").replace('"', '\\"')
+    return f'  - {{ledger: {ledger.ledger}, code: "{code}", scale: {ledger.scale}}}'
+
+
+def _replica_line(name: str, peer: str, grpc: str) -> str:
+    return f'      - {{id: {name}, peer: "{peer}", grpc: "{grpc}", folder: group-0/{name}}}'

@@ -1,0 +1,159 @@
+"""A whole cluster on this machine: every node and router of `cluster.yml` as a supervised process."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from cli.children import Child
+from cli.health import until_serving
+from engine.config import ClusterConfig
+from engine.exit_codes import EngineStopped, ExitCode
+
+READY_S_MAX: Final = 120
+"""From start to serving; a first start compiles the kernels, and a large store is rolled forward."""
+STOP_SLACK_S: Final = 10
+"""Beyond the time that a process may take to drain."""
+
+PROGRAM: Final = (sys.executable, "-m", "cli")
+WITH_PARENT: Final = ("--with-parent", str(os.getpid()))
+"""A process so started ends with its supervisor, even if that one is killed."""
+
+Announce = Callable[[str], None]
+
+
+class Supervisor:
+    """Runs a cluster until it is told to stop."""
+
+    def __init__(self, config: ClusterConfig, config_path: Path, logs: Path, announce: Announce) -> None:
+        """`logs` is the folder of the processes' outputs; `announce` gets one sentence for each event."""
+        logs.mkdir(parents=True, exist_ok=True)
+        self.config = config
+        self.nodes = list(_nodes(config, config_path, logs))
+        self.routers = list(_routers(config, config_path, logs))
+        self._announce = announce
+        self._over = asyncio.Event()
+        self._failure: EngineStopped | None = None
+
+    @property
+    def children(self) -> list[Child]:
+        """Nodes, then routers."""
+        return [*self.nodes, *self.routers]
+
+    def start(self) -> None:
+        """Start every process; returns at once."""
+        for child in self.children:
+            child.start(self._fell)
+
+    async def until_ready(self) -> bool:
+        """Wait until every process serves; False if told to stop before; `EngineStopped` for a failure."""
+        serving = asyncio.create_task(self._all_serve())
+        over = asyncio.create_task(self._over.wait())
+        await asyncio.wait({serving, over}, timeout=READY_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+        ready = serving.done()
+        serving.cancel()
+        over.cancel()
+        if not ready and not self._over.is_set():
+            words = f"not every process serves after {READY_S_MAX} s: see {self.children[0].log.parent}"
+            raise EngineStopped(ExitCode.UNREACHABLE, words)
+        return ready
+
+    async def _all_serve(self) -> bool:
+        await asyncio.gather(*(until_serving(child.address) for child in self.children))
+        return True
+
+    async def until_over(self) -> None:
+        """Wait until `request_stop`, or until a group has no process left; raises `EngineStopped` for the latter."""
+        await self._over.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def request_stop(self) -> None:
+        """End `until_over`; for signal handlers."""
+        self._over.set()
+
+    async def stop(self) -> bool:
+        """Stop routers, then nodes. Return whether all of them ended by themselves."""
+        deadline_s = self.config.limits.drain_ms_max / 1000 + STOP_SLACK_S
+        clean = [await _stop_all(self.routers, deadline_s), await _stop_all(self.nodes, deadline_s)]
+        return all(clean)
+
+    def ready_text(self) -> str:
+        """Return what the ready file holds: where everything serves, and its process ids, as JSON."""
+        return json.dumps(
+            {
+                "cluster_id": self.config.cluster_id,
+                "pid": os.getpid(),
+                "router": self.routers[0].address if self.routers else self.nodes[0].address,
+                "routers": [_description(child) for child in self.routers],
+                "nodes": [_description(child) for child in self.nodes],
+            },
+            indent=2,
+        )
+
+    def _fell(self, child: Child, status: int) -> None:
+        ended = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with {_status_name(status)}"
+        words = f": {child.last_words()}" if status > 0 and child.last_words() else ""
+        if child.gave_up is None:
+            self._announce(f"{child.name} {ended}{words}; it is started again")
+            return
+        self._announce(f"{child.name} {ended}{words}; it stays down until you act and start again")
+        if not any(other.gave_up is None for other in self.children if other.group == child.group):
+            self._failure = EngineStopped(child.gave_up, f"no process is left like {child.name}, which {ended}{words}")
+            self._over.set()
+
+
+async def run(supervisor: Supervisor, ready: Callable[[str], None]) -> bool:
+    """Start, call `ready` with the ready text once all serves, stop at SIGTERM or SIGINT. Return whether clean."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.request_stop)
+    supervisor.start()
+    try:
+        if await supervisor.until_ready():
+            ready(supervisor.ready_text())
+        await supervisor.until_over()
+    finally:
+        clean = await supervisor.stop()
+    return clean
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put a file in place whole: a reader that polls for it never sees a part."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def _nodes(config: ClusterConfig, config_path: Path, logs: Path) -> Iterator[Child]:
+    for group in config.groups:
+        for replica in group.replicas:
+            name = f"node-{group.group}-{replica.id}"
+            place = ["--group", str(group.group), "--replica", replica.id]
+            command = [*PROGRAM, "node", "--config", str(config_path), *place, *WITH_PARENT]
+            yield Child(name, command, group=group.group, address=replica.grpc, log=logs / f"{name}.log")
+
+
+def _routers(config: ClusterConfig, config_path: Path, logs: Path) -> Iterator[Child]:
+    for number, router in enumerate(config.routers):
+        name = f"router-{number}"
+        command = [*PROGRAM, "router", "--config", str(config_path), "--number", str(number), *WITH_PARENT]
+        yield Child(name, command, group=None, address=router.grpc, log=logs / f"{name}.log")
+
+
+async def _stop_all(children: list[Child], deadline_s: float) -> bool:
+    return all(await asyncio.gather(*(child.stop(deadline_s) for child in children)))
+
+
+def _description(child: Child) -> dict[str, object]:
+    place = {} if child.group is None else {"group": child.group}
+    return {"name": child.name, "address": child.address, "pid": child.pid, "restarts": child.restarts, **place}
+
+
+def _status_name(status: int) -> str:
+    known = status in ExitCode.__members__.values()
+    return f"{status} ({ExitCode(status).name})" if known else str(status)

@@ -1,0 +1,50 @@
+"""A new cluster.yml."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from cli.cluster_file import DEFAULT_LEDGERS, free_ports, open_or_make, parse_ledgers, write_new_cluster
+from engine.config import load_config
+from engine.core.settings import Ledger
+from engine.exit_codes import EngineStopped, ExitCode
+
+
+def test_what_is_written_is_what_a_node_reads(tmp_path: Path) -> None:
+    written = write_new_cluster(tmp_path / "new", (Ledger(1, 'A"\\é', 7),), replicas=3)
+    assert load_config(tmp_path / "new" / "cluster.yml") == written
+    assert [replica.id for replica in written.groups[0].replicas] == ["a", "b", "c"]
+    assert written.ledgers[0].code == 'A"\\é'
+
+
+def test_two_clusters_have_ids_of_their_own(tmp_path: Path) -> None:
+    one, two = (write_new_cluster(tmp_path / name, DEFAULT_LEDGERS, 1) for name in "xy")
+    assert one.cluster_id != two.cluster_id
+    assert one.hash_seed != two.hash_seed
+
+
+def test_an_existing_file_is_used_and_never_overwritten(tmp_path: Path) -> None:
+    written = write_new_cluster(tmp_path, DEFAULT_LEDGERS, 1)
+    assert open_or_make(tmp_path, DEFAULT_LEDGERS, 3) == written
+    with pytest.raises(EngineStopped, match="exists") as refused:
+        write_new_cluster(tmp_path, DEFAULT_LEDGERS, 1)
+    assert refused.value.code == ExitCode.CONFIG_INVALID
+
+
+def test_ports_are_free_and_different() -> None:
+    ports = free_ports(50)
+    assert len(set(ports)) == 50
+    for port in ports:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+
+
+def test_ledgers_are_numbered_from_one() -> None:
+    assert parse_ledgers(["EUR:2", "BTC:8"]) == (Ledger(1, "EUR", 2), Ledger(2, "BTC", 8))
+
+
+@pytest.mark.parametrize("text", ["EUR", "EUR:", ":2", "EUR:x", "EUR:2:2", "E" * 33 + ":2"])
+def test_what_is_not_a_ledger_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="CODE:SCALE"):
+        parse_ledgers([text])
