@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.core.compiled import entry, helper, outlined
 from engine.core.kernel_accounts import ACCEPTED, create_account, refuse_create
-from engine.core.kernel_chain import apply_unit, unit_end
+from engine.core.kernel_chain import answer_known, apply_new, look_for_ids, unit_end
 from engine.core.kernel_stored import answer_replayed, answer_unstored, conflict, flags_of, kind_of, store
 from engine.core.kernel_tables import find_account
 from engine.core.kernel_types import (
@@ -120,7 +120,9 @@ def _stored_create(tables: Tables, work: Work, i: int, account: np.int64) -> np.
 @entry((TABLES_TYPE, WORK_TYPE))
 def apply_batch(tables: Tables, work: Work) -> int:
     """Apply the batch in place; return how many rows of it are journal rows now, the first ones."""
-    i, at, looked_up, records = 0, 0, 0, len(work.batch)
+    # Not plain zeros: each helper would be compiled once more for the literal 0.
+    i = at = looked_up = np.int64(0)
+    records = np.int64(len(work.batch))
     accounts_before = tables.counters[ACCOUNT_COUNT]
     while i < records and work.counts[INCONSISTENT] == ZERO:
         end = unit_end(work, i)
@@ -132,6 +134,7 @@ def apply_batch(tables: Tables, work: Work) -> int:
         if kind_of(work.batch[i, 15]) == _CREATE_ACCOUNT:
             at = _apply_create(tables, work, i, at)
         else:
-            at = apply_unit(tables, work, i, end, at)
+            known = look_for_ids(work, i, end)
+            at = answer_known(tables, work, i, end, at) if known else apply_new(tables, work, i, end, at)
         i = end
     return at

@@ -30,7 +30,7 @@ from engine.core.kernel_stored import (
     set_moved,
     store,
     stored_position,
-    stored_word,
+    stored_row,
 )
 from engine.core.kernel_types import FIRST_POSITION, GROUP, INCONSISTENT, UNDO_COUNT, Tables, Work
 from engine.core.kernel_u128 import ONE, U64, ZERO, add
@@ -71,22 +71,8 @@ def unit_end(work: Work, start: int) -> int:
 
 
 @helper
-def apply_unit(tables: Tables, work: Work, start: int, end: int, at: int) -> int:
-    """Judge and store records start..end-1 as one unit, `at` being the next row; return the next row after it."""
-    any_known = False
-    for i in range(start, end):
-        stored = work.id_row[i]
-        if stored < 0:
-            stored = find_in_batch(work, work.hashes[i], work.batch[i, 0], work.batch[i, 1])
-        work.stored[i] = stored
-        any_known |= stored >= 0
-    if any_known:
-        return _answer_known(tables, work, start, end, at)
-    return _apply_new(tables, work, start, end, at)
-
-
-@helper
-def _apply_new(tables: Tables, work: Work, start: int, end: int, at: int) -> int:
+def apply_new(tables: Tables, work: Work, start: int, end: int, at: int) -> int:
+    """Judge and store records start..end-1, all ids of which are new, from row `at` on; return the row after them."""
     group, in_chain = tables.counters[GROUP], end > start + 1
     work.counts[UNDO_COUNT] = ZERO
     for i in range(start, end):
@@ -102,6 +88,19 @@ def _apply_new(tables: Tables, work: Work, start: int, end: int, at: int) -> int
         set_moved(work, row, low, high)
         _execute(tables, work, i, row, target, in_chain)
     return at + end - start
+
+
+@helper
+def look_for_ids(work: Work, start: int, end: int) -> bool:
+    """Find the stored records with the unit's ids; return whether there is any."""
+    any_known = False
+    for i in range(start, end):
+        stored = work.id_row[i]
+        if stored < 0:
+            stored = find_in_batch(work, work.hashes[i], work.batch[i, 0], work.batch[i, 1])
+        work.stored[i] = stored
+        any_known |= stored >= 0
+    return any_known
 
 
 @outlined
@@ -187,7 +186,7 @@ def _add_reversed(work: Work, stored: np.int64, low: U64, high: U64, in_chain: b
 
 
 @outlined
-def _answer_known(tables: Tables, work: Work, start: int, end: int, at: int) -> int:
+def answer_known(tables: Tables, work: Work, start: int, end: int, at: int) -> int:
     """Answer a unit some of whose ids are known: a replay of what is on record, or conflicts that burn the new ids.
 
     Marks in `stored` are rewritten: a leg that is on record keeps its number, a conflict gets ~number.
@@ -229,7 +228,7 @@ def _is_on_record(work: Work, start: int, end: int, at: int) -> bool:
         if not fits or (matched == 0 and not ends_chain(work, stored, at)):
             work.stored[i] = -2 - stored
             continue
-        meta = stored_word(work, stored, 15)
+        meta = stored_row(work, stored)[15]
         matched += 1
         expected -= ONE
         judged |= outcome_of(meta) != _CHAIN_FAILED

@@ -36,7 +36,7 @@ from engine.core.kernel_reservations import (
     credit_row_of,
     debit_row_of,
 )
-from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_word
+from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_row
 from engine.core.kernel_tables import find_reservation
 from engine.core.kernel_types import ELSEWHERE, HASH_SEED, RECORD_TIME, UNKNOWN, Tables, Work
 from engine.core.kernel_u128 import FULL, U64, ZERO, less, subtract
@@ -167,18 +167,19 @@ def _refuse_original(work: Work, i: int, stored: np.int64, kinds_fit: bool) -> U
     """Whether the original's ledger and accounts are the follower's."""
     if not kinds_fit:
         return _FOLLOWED_KIND
-    if (stored_word(work, stored, 14) ^ work.batch[i, 14]) & M32 != ZERO:
+    follower, original = work.batch[i], stored_row(work, stored)
+    if (original[14] ^ follower[14]) & M32 != ZERO:
         return _FOLLOWED_LEDGER
-    if stored_word(work, stored, 2) != work.batch[i, 2] or stored_word(work, stored, 3) != work.batch[i, 3]:
+    if original[2] != follower[2] or original[3] != follower[3]:
         return _FOLLOWED_DEBIT
-    if stored_word(work, stored, 4) != work.batch[i, 4] or stored_word(work, stored, 5) != work.batch[i, 5]:
+    if original[4] != follower[4] or original[5] != follower[5]:
         return _FOLLOWED_CREDIT
     return ACCEPTED
 
 
 @helper
 def _took_effect(work: Work, stored: np.int64) -> bool:
-    return bool(stored >= 0 and outcome_of(stored_word(work, stored, 15)) <= _LAST_EFFECTIVE)
+    return bool(stored >= 0 and outcome_of(stored_row(work, stored)[15]) <= _LAST_EFFECTIVE)
 
 
 @outlined
@@ -187,7 +188,7 @@ def _refuse_ended(tables: Tables, work: Work, i: int) -> U64:
     stored = _find_followed(tables, work, i)
     if not _took_effect(work, stored):
         return _FOLLOWED_MISSING
-    refusal = _refuse_original(work, i, stored, kind_of(stored_word(work, stored, 15)) == RESERVE)
+    refusal = _refuse_original(work, i, stored, kind_of(stored_row(work, stored)[15]) == RESERVE)
     if refusal != ACCEPTED:
         return refusal
     known = len(work.known_rows)
@@ -204,7 +205,7 @@ def _judge_reversed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, 
     stored = _find_followed(tables, work, i)
     if not _took_effect(work, stored):
         return _FOLLOWED_MISSING, low, high, stored
-    kind = kind_of(stored_word(work, stored, 15))
+    kind = kind_of(stored_row(work, stored)[15])
     refusal = _refuse_original(work, i, stored, kind == POST or kind == COMMIT)
     if refusal == ACCEPTED:
         left_low, left_high = _left_to_reverse(work, stored)
@@ -216,11 +217,11 @@ def _judge_reversed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, 
 @helper
 def _left_to_reverse(work: Work, stored: np.int64) -> tuple[U64, U64]:
     known = len(work.known_rows)
-    moved_low, moved_high = stored_word(work, stored, 6), stored_word(work, stored, 7)
+    moved = stored_row(work, stored)
     if stored < known:
-        return subtract(moved_low, moved_high, work.known_reversed[stored, 0], work.known_reversed[stored, 1])
+        return subtract(moved[6], moved[7], work.known_reversed[stored, 0], work.known_reversed[stored, 1])
     at = stored - known
-    return subtract(moved_low, moved_high, work.reversed[at, 0], work.reversed[at, 1])
+    return subtract(moved[6], moved[7], work.reversed[at, 0], work.reversed[at, 1])
 
 
 @helper

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.core.compiled import helper, outlined
 from engine.core.kernel_accounts import M16, M32, SHIFT_32
-from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIMESTAMP, Tables, Work
+from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIMESTAMP, Tables, U64Array, Work
 from engine.core.kernel_u128 import FULL, ONE, U64, ZERO
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Flag, Kind
@@ -61,12 +61,12 @@ def leg_of(meta: U64) -> U64:
 
 
 @helper
-def stored_word(work: Work, stored: np.int64, word: int) -> U64:
-    """Return one word of a stored record."""
+def stored_row(work: Work, stored: np.int64) -> U64Array:
+    """Return the sixteen words of a stored record: a view."""
     known = len(work.known_rows)
     if stored < known:
-        return work.known_rows[stored, word]
-    return work.batch[stored - known, word]
+        return work.known_rows[stored]
+    return work.batch[stored - known]
 
 
 @helper
@@ -130,8 +130,8 @@ def answer(work: Work, i: int, position: U64, timestamp_ns: U64, outcome: U64, g
 @helper
 def answer_replayed(work: Work, i: int, stored: np.int64, group: U64) -> None:
     """Give the stored answer again."""
-    outcome = outcome_of(stored_word(work, stored, 15)) | (_REPLAYED << _SHIFT_16)
-    answer(work, i, stored_position(work, stored), stored_word(work, stored, 13), outcome, group)
+    row = stored_row(work, stored)
+    answer(work, i, stored_position(work, stored), row[13], outcome_of(row[15]) | (_REPLAYED << _SHIFT_16), group)
 
 
 @helper
@@ -177,22 +177,22 @@ def conflict(work: Work, i: int, stored: np.int64) -> U64:
 
     Fields in the order of the outcomes' numbers; of the chain only LINKED is seen here.
     """
-    row = work.batch[i]
-    meta, old_meta = row[15], stored_word(work, stored, 15)
-    ledger_timeout = row[14] ^ stored_word(work, stored, 14)
+    row, old = work.batch[i], stored_row(work, stored)
+    meta, old_meta = row[15], old[15]
+    ledger_timeout = row[14] ^ old[14]
     flags = flags_of(meta) ^ flags_of(old_meta)
     asked_low, asked_high = stored_asked(work, stored)
     if kind_of(meta) != kind_of(old_meta):
         return _KIND
     if ledger_timeout & M32 != ZERO:
         return _LEDGER
-    if row[2] != stored_word(work, stored, 2) or row[3] != stored_word(work, stored, 3):
+    if row[2] != old[2] or row[3] != old[3]:
         return _DEBIT_ACCOUNT
-    if row[4] != stored_word(work, stored, 4) or row[5] != stored_word(work, stored, 5):
+    if row[4] != old[4] or row[5] != old[5]:
         return _CREDIT_ACCOUNT
     if row[6] != asked_low or row[7] != asked_high:
         return _AMOUNT
-    if row[8] != stored_word(work, stored, 8) or row[9] != stored_word(work, stored, 9):
+    if row[8] != old[8] or row[9] != old[9]:
         return _FOLLOWED_ID
     is_transfer = kind_of(meta) < _FIRST_ACCOUNT_KIND
     if flags & ~_LINKED != ZERO or (flags != ZERO and not is_transfer):
@@ -201,8 +201,8 @@ def conflict(work: Work, i: int, stored: np.int64) -> U64:
         return _EXPECTED_VERSION if kind_of(meta) == _UPDATE_ACCOUNT else _TIMEOUT
     if (meta ^ old_meta) & M16 != ZERO:
         return _CODE
-    if row[10] != stored_word(work, stored, 10) or row[11] != stored_word(work, stored, 11):
+    if row[10] != old[10] or row[11] != old[11]:
         return _REFERENCE
-    if row[12] != stored_word(work, stored, 12):
+    if row[12] != old[12]:
         return _EFFECTIVE_AT
     return _CHAIN if flags != ZERO else ZERO

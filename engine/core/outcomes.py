@@ -66,6 +66,8 @@ class Outcome(IntEnum):
 
     CHAIN_FAILED = 130
     """Another leg of the chain was refused; that leg says why."""
+    CHAIN_ABORTED = 131
+    """A chain over three groups or more met its deadline before all of them had secured it (DESIGN §7)."""
 
     ACCOUNT_UNKNOWN = 150
     ACCOUNT_VERSION_DIFFERS = 151
