@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -11,7 +12,7 @@ from cli.supervisor import Supervisor, run, write_atomically
 from engine.config import ClusterConfig, load_config
 from engine.exit_codes import EngineStopped, ExitCode
 
-LOGS_FOLDER = "logs"
+LOGS_FOLDER: Final = "logs"
 
 
 @click.command()
