@@ -1,0 +1,129 @@
+"""Reading a batch of transfers off the wire: the bulk of a packed batch is never parsed, only found.
+
+The outer message is walked by hand (three fields): the generated class would copy a megabyte to hand out the one
+`bytes` field that matters. Anything unusual is left to the generated class, which also says what is malformed.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from postingengine.v1.posting_service_pb2 import PostTransfersRequest
+
+from engine.core.limits import BATCH_TRANSFERS_MAX
+from engine.core.records import RECORD_BYTES, RECORD_WORDS, Words
+from engine.rpc.faults import CallFailed, Fault, Reason, invalid
+from engine.rpc.typed import words_of_transfers
+
+_PACKED_TAG: Final = 0x12
+_ATTEMPT_TAG: Final = 0x18
+_VARINT_BYTES_MAX: Final = 10
+ATTEMPT_MAX: Final = 65535
+
+
+class Batch(NamedTuple):
+    """A batch as it was asked for."""
+
+    words: Words
+    """Shape (n, 16), C-contiguous, aligned, writable: a copy of its own."""
+    is_packed: bool
+    """Whether it came packed, and is to be answered so."""
+    attempt: int
+    faults: list[Fault]
+    """Items that cannot be a record (typed batches only), by ascending index; their rows are zeros but for LINKED."""
+
+
+def read_batch(data: bytes) -> Batch:
+    """Read a serialised `PostTransfersRequest`; raises `CallFailed` (INVALID_ARGUMENT)."""
+    found = _find_packed(data)
+    if found is None:
+        return _read_generated(data)
+    packed, attempt = found
+    return Batch(words_of_packed(packed), True, attempt_of(attempt), [])
+
+
+def batch_of(request: PostTransfersRequest) -> Batch:
+    """Read a parsed request; raises `CallFailed` (INVALID_ARGUMENT)."""
+    if request.packed and request.transfers:
+        raise CallFailed(
+            invalid(Reason.BATCH_BOTH_FORMS, "a batch is either typed or packed, not both", field="transfers")
+        )
+    if request.packed:
+        return Batch(words_of_packed(request.packed), True, attempt_of(request.attempt), [])
+    require_count(len(request.transfers), "transfers")
+    words, faults = words_of_transfers(request.transfers)
+    return Batch(words, False, attempt_of(request.attempt), faults)
+
+
+def words_of_packed(packed: bytes | memoryview) -> Words:
+    """Copy packed records, shape (n, 16); raises `CallFailed` if there are none, too many, or a part of one."""
+    records, rest = divmod(len(packed), RECORD_BYTES)
+    if rest:
+        message = f"packed has {len(packed)} bytes, which is not a multiple of {RECORD_BYTES}"
+        raise CallFailed(invalid(Reason.BATCH_LENGTH_ODD, message, field="packed"))
+    require_count(records, "packed")
+    # A copy, because a field of a message lies at any address, and the compiled loops want it aligned.
+    return np.frombuffer(packed, "<u8").reshape(records, RECORD_WORDS).copy()
+
+
+def require_count(items: int, field: str) -> None:
+    """Raise `CallFailed` unless a request has from 1 to `BATCH_TRANSFERS_MAX` items."""
+    if items == 0:
+        raise CallFailed(invalid(Reason.BATCH_EMPTY, f"{field} is empty; send at least one", field=field))
+    if items > BATCH_TRANSFERS_MAX:
+        message = f"{field} has {items} items, more than {BATCH_TRANSFERS_MAX}; split it"
+        raise CallFailed(invalid(Reason.BATCH_TOO_LARGE, message, field=field))
+
+
+def attempt_of(attempt: int) -> int:
+    """Return the attempt's number: absent is the first."""
+    return min(max(attempt, 1), ATTEMPT_MAX)
+
+
+def encode_varint(number: int) -> bytes:
+    """Return a non-negative number as protobuf's varint."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _read_generated(data: bytes) -> Batch:
+    try:
+        request = PostTransfersRequest.FromString(data)
+    except DecodeError as error:
+        raise CallFailed(invalid(Reason.BATCH_UNREADABLE, "the request is not a PostTransfersRequest")) from error
+    return batch_of(request)
+
+
+def _find_packed(data: bytes) -> tuple[memoryview, int] | None:
+    """Return the packed field and the attempt of a message with just these; None for any other message."""
+    packed: memoryview | None = None
+    attempt, at = 0, 0
+    view = memoryview(data)
+    while at < len(view):
+        tag = view[at]
+        value, at = _read_varint(view, at + 1)
+        if tag == _PACKED_TAG and packed is None and at + value <= len(view):
+            packed = view[at : at + value]
+            at += value
+        elif tag == _ATTEMPT_TAG:
+            attempt = value & 0xFFFFFFFF
+        else:
+            return None
+    return None if packed is None else (packed, attempt)
+
+
+def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
+    """Return the number at `at` and where it ends; a cut-off one ends behind the view, so that nobody takes it."""
+    number = 0
+    for place in range(_VARINT_BYTES_MAX):
+        if at + place >= len(view):
+            break
+        byte = view[at + place]
+        number |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return number, at + place + 1
+    return 1, len(view) + 1
