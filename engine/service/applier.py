@@ -30,7 +30,7 @@ QUEUE_BYTES_MAX: Final = 64 << 20
 """Above this the log is asked to hand nothing over; below half of it, to go on."""
 IDLE_S: Final = 0.25
 """An idle thread lets the state machine do its background work so often."""
-_FAILED: Final = "what follows log record {} could not be applied or saved ({!r}); report it, restore or replace the replica"
+_FAILED: Final = (
     "what follows log record {} could not be applied or saved ({!r}); report this, and restore or replace the replica"
 )
 
