@@ -160,13 +160,13 @@ class Book:
 
     def find_accounts(self, ids: Words) -> npt.NDArray[np.int64]:
         """Return the row of each account, shape (n,), for ids of shape (n, 2); -1 where there is none."""
-        return find_rows(
-            self.tables.account_slots, self.tables.accounts, np.array(ids, np.uint64, order="C"), self._seed()
-        )
+        return self._find(self.tables.account_slots, self.tables.accounts, ids)
 
     def place_accounts(self, ids: Words) -> npt.NDArray[np.int64]:
         """As `find_accounts`, by the slot map: -2 where the account's slot belongs to another group."""
-        return find_accounts_here(self.tables, np.array(ids, np.uint64, order="C"))
+        found = np.empty(len(ids), np.int64)
+        find_accounts_here(self.tables, np.array(ids, np.uint64, order="C"), found)
+        return found
 
     def account(self, account_id: bytes) -> npt.NDArray[np.void] | None:
         """Return a copy of one account as the structured dtype `ACCOUNT`, shape (1,); None if there is none."""
@@ -180,8 +180,12 @@ class Book:
 
     def find_reservations(self, ids: Words) -> npt.NDArray[np.int64]:
         """Return the row of each open reservation in `tables.reservations`, for ids of shape (n, 2); -1 if none."""
-        slots, rows = self.tables.reservation_slots, self.tables.reservations
-        return find_rows(slots, rows, np.array(ids, np.uint64, order="C"), self._seed())
+        return self._find(self.tables.reservation_slots, self.tables.reservations, ids)
+
+    def _find(self, slots: U64Array, rows: Words, ids: Words) -> npt.NDArray[np.int64]:
+        found = np.empty(len(ids), np.int64)
+        find_rows(slots, rows, np.array(ids, np.uint64, order="C"), self._seed(), found)
+        return found
 
     def next_deadline_ns(self) -> int | None:
         """Return a lower bound of the next expiry, None if nothing expires: a leader without traffic waits until then,

@@ -29,8 +29,8 @@ from engine.core.kernel_stored import (
     refuse_stored,
     set_moved,
     store,
+    stored_meta,
     stored_position,
-    stored_row,
 )
 from engine.core.kernel_types import FIRST_POSITION, GROUP, INCONSISTENT, UNDO_COUNT, Tables, Work
 from engine.core.kernel_u128 import ONE, U64, ZERO, add
@@ -228,7 +228,7 @@ def _is_on_record(work: Work, start: int, end: int, at: int) -> bool:
         if not fits or (matched == 0 and not ends_chain(work, stored, at)):
             work.stored[i] = -2 - stored
             continue
-        meta = stored_row(work, stored)[15]
+        meta = stored_meta(work, stored)
         matched += 1
         expected -= ONE
         judged |= outcome_of(meta) != _CHAIN_FAILED

@@ -36,7 +36,7 @@ from engine.core.kernel_reservations import (
     credit_row_of,
     debit_row_of,
 )
-from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_row
+from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_meta
 from engine.core.kernel_tables import find_reservation
 from engine.core.kernel_types import ELSEWHERE, HASH_SEED, RECORD_TIME, UNKNOWN, Tables, Work
 from engine.core.kernel_u128 import FULL, U64, ZERO, less, subtract
@@ -167,7 +167,8 @@ def _refuse_original(work: Work, i: int, stored: np.int64, kinds_fit: bool) -> U
     """Whether the original's ledger and accounts are the follower's."""
     if not kinds_fit:
         return _FOLLOWED_KIND
-    follower, original = work.batch[i], stored_row(work, stored)
+    follower, known = work.batch[i], len(work.known_rows)
+    original = work.known_rows[stored] if stored < known else work.batch[stored - known]
     if (original[14] ^ follower[14]) & M32 != ZERO:
         return _FOLLOWED_LEDGER
     if original[2] != follower[2] or original[3] != follower[3]:
@@ -179,7 +180,7 @@ def _refuse_original(work: Work, i: int, stored: np.int64, kinds_fit: bool) -> U
 
 @helper
 def _took_effect(work: Work, stored: np.int64) -> bool:
-    return bool(stored >= 0 and outcome_of(stored_row(work, stored)[15]) <= _LAST_EFFECTIVE)
+    return bool(stored >= 0 and outcome_of(stored_meta(work, stored)) <= _LAST_EFFECTIVE)
 
 
 @outlined
@@ -188,7 +189,7 @@ def _refuse_ended(tables: Tables, work: Work, i: int) -> U64:
     stored = _find_followed(tables, work, i)
     if not _took_effect(work, stored):
         return _FOLLOWED_MISSING
-    refusal = _refuse_original(work, i, stored, kind_of(stored_row(work, stored)[15]) == RESERVE)
+    refusal = _refuse_original(work, i, stored, kind_of(stored_meta(work, stored)) == RESERVE)
     if refusal != ACCEPTED:
         return refusal
     known = len(work.known_rows)
@@ -205,7 +206,7 @@ def _judge_reversed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, 
     stored = _find_followed(tables, work, i)
     if not _took_effect(work, stored):
         return _FOLLOWED_MISSING, low, high, stored
-    kind = kind_of(stored_row(work, stored)[15])
+    kind = kind_of(stored_meta(work, stored))
     refusal = _refuse_original(work, i, stored, kind == POST or kind == COMMIT)
     if refusal == ACCEPTED:
         left_low, left_high = _left_to_reverse(work, stored)
@@ -217,11 +218,10 @@ def _judge_reversed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, 
 @helper
 def _left_to_reverse(work: Work, stored: np.int64) -> tuple[U64, U64]:
     known = len(work.known_rows)
-    moved = stored_row(work, stored)
-    if stored < known:
-        return subtract(moved[6], moved[7], work.known_reversed[stored, 0], work.known_reversed[stored, 1])
-    at = stored - known
-    return subtract(moved[6], moved[7], work.reversed[at, 0], work.reversed[at, 1])
+    rows, sums, at = work.known_rows, work.known_reversed, stored
+    if stored >= known:
+        rows, sums, at = work.batch, work.reversed, stored - known
+    return subtract(rows[at, 6], rows[at, 7], sums[at, 0], sums[at, 1])
 
 
 @helper

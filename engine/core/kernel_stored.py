@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.core.compiled import helper, outlined
 from engine.core.kernel_accounts import M16, M32, SHIFT_32
-from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIMESTAMP, Tables, U64Array, Work
+from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIMESTAMP, Tables, Work
 from engine.core.kernel_u128 import FULL, ONE, U64, ZERO
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Flag, Kind
@@ -61,12 +61,10 @@ def leg_of(meta: U64) -> U64:
 
 
 @helper
-def stored_row(work: Work, stored: np.int64) -> U64Array:
-    """Return the sixteen words of a stored record: a view."""
+def stored_meta(work: Work, stored: np.int64) -> U64:
+    """Return word 15 of a stored record."""
     known = len(work.known_rows)
-    if stored < known:
-        return work.known_rows[stored]
-    return work.batch[stored - known]
+    return work.known_rows[stored, 15] if stored < known else work.batch[stored - known, 15]
 
 
 @helper
@@ -130,8 +128,10 @@ def answer(work: Work, i: int, position: U64, timestamp_ns: U64, outcome: U64, g
 @helper
 def answer_replayed(work: Work, i: int, stored: np.int64, group: U64) -> None:
     """Give the stored answer again."""
-    row = stored_row(work, stored)
-    answer(work, i, stored_position(work, stored), row[13], outcome_of(row[15]) | (_REPLAYED << _SHIFT_16), group)
+    known = len(work.known_rows)
+    timestamp_ns = work.known_rows[stored, 13] if stored < known else work.batch[stored - known, 13]
+    outcome = outcome_of(stored_meta(work, stored)) | (_REPLAYED << _SHIFT_16)
+    answer(work, i, stored_position(work, stored), timestamp_ns, outcome, group)
 
 
 @helper
@@ -177,7 +177,8 @@ def conflict(work: Work, i: int, stored: np.int64) -> U64:
 
     Fields in the order of the outcomes' numbers; of the chain only LINKED is seen here.
     """
-    row, old = work.batch[i], stored_row(work, stored)
+    row, known = work.batch[i], len(work.known_rows)
+    old = work.known_rows[stored] if stored < known else work.batch[stored - known]
     meta, old_meta = row[15], old[15]
     ledger_timeout = row[14] ^ old[14]
     flags = flags_of(meta) ^ flags_of(old_meta)

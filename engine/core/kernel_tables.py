@@ -14,6 +14,7 @@ from engine.core.kernel_types import (
     ELSEWHERE,
     HASH_SEED,
     I64_NUMBER,
+    I64_TYPE,
     TABLES_TYPE,
     U64_NUMBER,
     U64_TYPE,
@@ -108,20 +109,16 @@ def index_reservations(slots: U64Array, rows: Words, count: int, seed: U64) -> N
             insert(slots, hash_id(rows[row, 0], rows[row, 1], seed), np.int64(row))
 
 
-@entry((U64_TYPE, WORDS_TYPE, WORDS_TYPE, U64_NUMBER))
-def find_rows(slots: U64Array, rows: Words, ids: Words, seed: U64) -> npt.NDArray[np.int64]:
-    """Return the row of each id, shape (n,), -1 where there is none; `ids` has shape (n, 2)."""
-    found = np.empty(len(ids), np.int64)
+@entry((U64_TYPE, WORDS_TYPE, WORDS_TYPE, U64_NUMBER, I64_TYPE))
+def find_rows(slots: U64Array, rows: Words, ids: Words, seed: U64, found: npt.NDArray[np.int64]) -> None:
+    """Fill `found`, shape (n,), with the row of each id, -1 where there is none; `ids` has shape (n, 2)."""
     for number in range(len(ids)):
         low, high = ids[number, 0], ids[number, 1]
         found[number] = find_hashed(slots, rows, hash_id(low, high, seed), low, high)
-    return found
 
 
-@entry((TABLES_TYPE, WORDS_TYPE))
-def find_accounts_here(tables: Tables, ids: Words) -> npt.NDArray[np.int64]:
+@entry((TABLES_TYPE, WORDS_TYPE, I64_TYPE))
+def find_accounts_here(tables: Tables, ids: Words, found: npt.NDArray[np.int64]) -> None:
     """As `find_rows`, for accounts, by the slot map: -1 for those that should be here, -2 for those elsewhere."""
-    found = np.empty(len(ids), np.int64)
     for number in range(len(ids)):
         found[number] = find_account(tables, ids[number, 0], ids[number, 1])
-    return found

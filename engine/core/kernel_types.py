@@ -106,6 +106,7 @@ _BOOL_1: Final = types.Array(types.boolean, 1, "C")
 
 WORDS_TYPE: Final = _U64_2
 U64_TYPE: Final = _U64_1
+I64_TYPE: Final = _I64_1
 U64_NUMBER: Final = types.uint64
 I64_NUMBER: Final = types.int64
 TABLES_TYPE: Final = types.NamedTuple(  # type: ignore[no-untyped-call]
