@@ -1,1 +1,1 @@
-"""Benchmarks: workloads, load and reports. Run under one lock, one at a time; conservation is checked after every run."""
+"""Benchmarks: workloads, load and reports. Run one at a time; conservation is checked after every run."""

@@ -26,5 +26,5 @@ def usage_of(pid: int) -> Usage:
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """Sum the blocks that the files below `folder` occupy, in bytes; a sparse or preallocated file counts as allocated."""
+    """Sum the blocks that the files below `folder` occupy, in bytes; preallocated ones count as allocated."""
     return sum(path.stat().st_blocks * DISK_BLOCK_BYTES for path in folder.rglob("*") if path.is_file())

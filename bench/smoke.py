@@ -1,0 +1,132 @@
+"""`make bench-smoke`: one JSON line that says what the engine does on this machine.
+
+Bulk (packed batches of 8190 between 10,000 accounts) and single posts (256 in flight from one asyncio client) go
+through the router of a fresh cluster, every acknowledged write synced. At the end every balance is compared with what
+NumPy sums from the same batches: a figure from a run that lost or doubled a cent is no figure.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.batches import account_ids, uniform_batch
+from bench.bulk import BulkRun, balances, create_accounts, open_stub, post_batches
+from bench.cluster import BenchCluster, running_cluster
+from bench.single import SingleRun, post_one_by_one, post_singles
+from engine.core.records import Words
+
+ACCOUNTS: Final = 10_000
+BATCH_TRANSFERS: Final = 8190
+CALLS_IN_FLIGHT: Final = 4
+WARM_UP_BATCHES: Final = 12
+SINGLES_IN_FLIGHT: Final = 256
+LEDGER: Final = 1
+
+
+def main() -> None:
+    """Run the benchmark and print its one line."""
+    options = _options()
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-smoke-") as name,
+        running_cluster(Path(name), replicas=options.replicas) as cluster,
+    ):
+        report = asyncio.run(_run(cluster, options))
+    print(json.dumps(report))
+    if report["differences"]:
+        sys.exit("the balances differ from the batches: the figures above are void")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=240, help="bulk batches of 8190 transfers")
+    parser.add_argument("--singles", type=int, default=150_000, help="single posts, 256 in flight")
+    parser.add_argument("--idle-posts", type=int, default=300, help="posts one at a time")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, object]:
+    rng = np.random.default_rng(options.seed)
+    ids = account_ids(ACCOUNTS, options.seed)
+    count = WARM_UP_BATCHES + options.batches
+    batches = [
+        uniform_batch(ids, BATCH_TRANSFERS, 1 + number * BATCH_TRANSFERS, ledger=LEDGER, rng=rng)
+        for number in range(count)
+    ]
+    channel, stub = open_stub(cluster.router)
+    async with channel:
+        await create_accounts(stub, ids, ledger=LEDGER)
+        packed = [batch.tobytes() for batch in batches]
+        await post_batches(stub, packed[:WARM_UP_BATCHES], in_flight=CALLS_IN_FLIGHT)
+        before, client_before, disk_before = cluster.node_usage(), time.process_time(), cluster.data_bytes()
+        router_before = cluster.router_usage()
+        bulk = await post_batches(stub, packed[WARM_UP_BATCHES:], in_flight=CALLS_IN_FLIGHT)
+        after, client_after = cluster.node_usage(), time.process_time()
+        router_after = cluster.router_usage()
+        disk = cluster.data_bytes()
+        singles = await post_singles(cluster.router, ids, options.singles, LEDGER, in_flight=SINGLES_IN_FLIGHT)
+        idle = await post_one_by_one(cluster.router, ids, options.idle_posts, LEDGER)
+        found = await balances(stub, ids)
+    expected = _expected(batches, ids) + singles.moved + idle.moved
+    cpu = [(b.cpu_s - a.cpu_s) / bulk.posted * 1e6 for a, b in zip(before, after, strict=True)]
+    router_cpu = sum(b.cpu_s - a.cpu_s for a, b in zip(router_before, router_after, strict=True))
+    return {
+        "replicas": options.replicas,
+        **_bulk_figures(bulk, cpu),
+        "router_cpu_us_per_transfer": round(router_cpu / bulk.posted * 1e6, 3),
+        "client_cpu_us_per_transfer": round((client_after - client_before) / bulk.posted * 1e6, 3),
+        **_single_figures(singles, idle),
+        "rss_mb_per_replica": round(max(one.rss_mb for one in after)),
+        "bytes_on_disk_per_transfer": round(disk / len(cluster.node_pids) / (count * BATCH_TRANSFERS)),
+        "bytes_on_disk_growth_per_transfer": round((disk - disk_before) / len(cluster.node_pids) / bulk.posted),
+        "transfers": count * BATCH_TRANSFERS + singles.posted + idle.posted,
+        "differences": int((found != expected).sum()),
+    }
+
+
+def _bulk_figures(bulk: BulkRun, cpu_us: list[float]) -> dict[str, object]:
+    return {
+        "bulk_transfers_per_s": round(bulk.posted / bulk.seconds),
+        "bulk_call_ms_p50": round(statistics.median(bulk.latencies_ms), 1),
+        "bulk_call_ms_p99": round(bulk.latencies_ms[int(len(bulk.latencies_ms) * 0.99)], 1),
+        "replica_cpu_us_per_transfer": round(max(cpu_us), 3),
+        "replica_cpu_us_per_transfer_each": [round(one, 3) for one in cpu_us],
+    }
+
+
+def _single_figures(singles: SingleRun, idle: SingleRun) -> dict[str, object]:
+    return {
+        f"in_flight_{SINGLES_IN_FLIGHT}_transfers_per_s": round(singles.posted / singles.seconds),
+        "idle_post_ms_p50": round(statistics.median(idle.latencies_ms), 2),
+        "idle_post_ms_p99": round(idle.latencies_ms[int(len(idle.latencies_ms) * 0.99)], 2),
+    }
+
+
+def _expected(batches: list[Words], ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Sum each account's credits less debits from the batches themselves, shape (n,), minor units."""
+    order = {row.tobytes(): number for number, row in enumerate(ids)}
+    total = np.zeros(len(ids), np.int64)
+    for batch in batches:
+        amounts = batch[:, 6].astype(np.int64)
+        np.subtract.at(total, _numbers(batch[:, 2:4], order), amounts)
+        np.add.at(total, _numbers(batch[:, 4:6], order), amounts)
+    return total
+
+
+def _numbers(words: npt.NDArray[np.uint64], order: dict[bytes, int]) -> npt.NDArray[np.int64]:
+    joined = np.ascontiguousarray(words).view("S16").ravel()
+    return np.array([order[one.ljust(16, b"\0")] for one in joined.tolist()], np.int64)
+
+
+if __name__ == "__main__":
+    main()

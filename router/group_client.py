@@ -1,0 +1,104 @@
+"""One shard group as the router sees it: finds the leader, sends, and sends again while the caller's deadline allows.
+
+Sending again is safe whatever became of an attempt: every request carries its ids, and an id has one outcome. Nothing
+is remembered but a guess of who leads.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+
+from engine.rpc import faults
+from engine.rpc.faults import CallFailed, Fault, Logged, Reason
+
+MESSAGE_BYTES_MAX: Final = 8 << 20
+ATTEMPT_S_MAX: Final = 5.0
+"""One attempt's share of the deadline: a replica that is stopped, not dead, must not eat it all."""
+PAUSE_S_MIN: Final = 0.01
+PAUSE_S_MAX: Final = 0.2
+CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # gRPC's own back-off starts at a second: longer than an election.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+)
+ELSEWHERE: Final = frozenset({Reason.NOT_LEADER, Reason.NOT_READY, Reason.STOPPING})
+"""Certainly not logged there; another replica, or the same one a little later, may serve it."""
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class GroupClient:
+    """Calls to one group. Addresses are host:port of its replicas' gRPC ports, at least one."""
+
+    def __init__(self, group: int, addresses: Sequence[str]) -> None:
+        """Open one channel to each replica; nothing is sent yet."""
+        self.group = group
+        self.addresses = tuple(addresses)
+        self._channels = {one: grpc.aio.insecure_channel(one, options=CHANNEL_OPTIONS) for one in self.addresses}
+        self._leader = self.addresses[0]
+
+    async def close(self) -> None:
+        """Close every channel."""
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+
+    async def call(self, method: str, request: bytes, deadline_s: float, metadata: Metadata = ()) -> bytes:
+        """Send to the leader and return its answer's bytes; `deadline_s` is on the monotonic clock.
+
+        Raises `CallFailed`: with the fault of the group where it is final, else when the deadline is near, saying
+        whether anything may have been logged.
+        """
+        pause_s, unknown = PAUSE_S_MIN, False
+        while True:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise CallFailed(self._out_of_time(unknown))
+            try:
+                return await self.call_replica(self._leader, method, request, min(left_s, ATTEMPT_S_MAX), metadata)
+            except grpc.aio.AioRpcError as error:
+                fault = faults.fault_of_error(error)
+            if fault is not None and not _worth_another_try(fault):
+                raise CallFailed(fault)
+            unknown = unknown or fault is None or fault.logged is Logged.UNKNOWN
+            moved = self._look_elsewhere(fault)
+            if not moved:
+                await asyncio.sleep(min(pause_s, max(0.0, deadline_s - time.monotonic())))
+                pause_s = min(pause_s * 2, PAUSE_S_MAX)
+
+    async def call_replica(
+        self, address: str, method: str, request: bytes, timeout_s: float, metadata: Metadata = ()
+    ) -> bytes:
+        """Send once to one replica; raises `grpc.aio.AioRpcError`."""
+        send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[address].unary_unary(method)
+        answer: bytes = await send(request, timeout=timeout_s, metadata=tuple(metadata))
+        return answer
+
+    def _look_elsewhere(self, fault: Fault | None) -> bool:
+        """Choose whom to ask next; True if the group named a leader that was not asked just now."""
+        if fault is not None and fault.leader in self._channels and fault.leader != self._leader:
+            self._leader = fault.leader
+            return True
+        if fault is None or fault.reason in ELSEWHERE:
+            at = self.addresses.index(self._leader)
+            self._leader = self.addresses[(at + 1) % len(self.addresses)]
+        return False
+
+    def _out_of_time(self, unknown: bool) -> Fault:
+        if unknown:
+            return faults.fate_unknown(
+                f"group {self.group} did not answer within the deadline; ask again with the same ids"
+            )
+        return faults.unavailable(
+            Reason.GROUP_UNREACHABLE, f"group {self.group} has no leader that can be reached; try again shortly"
+        )
+
+
+def _worth_another_try(fault: Fault) -> bool:
+    return fault.reason in ELSEWHERE or fault.reason == Reason.FATE_UNKNOWN

@@ -1,0 +1,204 @@
+"""Reads and account commands through the router: placed by account, or asked of all groups where ids do not place."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from postingengine.v1 import account_pb2, posting_service_pb2
+
+from engine.config import LimitsConfig
+from engine.rpc import faults
+from engine.rpc.faults import CallFailed, Fault, Reason
+from router.calls import Handler, ServerContext, caller_of, deadline_of
+from router.directory import Directory
+from router.group_client import Metadata
+
+SERVICE: Final = "/postingengine.v1.PostingService/"
+REQUEST_ITEMS_MAX: Final = 8190
+
+M = TypeVar("M", bound=Message)
+
+
+class Reading:
+    """Everything of PostingService but posting."""
+
+    def __init__(self, directory: Directory, limits: LimitsConfig) -> None:
+        """Ask the groups of `directory`."""
+        self._directory, self._limits = directory, limits
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by rpc name."""
+        return {
+            "CreateAccounts": self.create_accounts,
+            "UpdateAccounts": self.update_accounts,
+            "GetAccounts": self.get_accounts,
+            "GetTransfers": self.get_transfers,
+            "ListEntries": self.list_entries,
+            "GetBalanceAt": self.get_balance_at,
+            "ListLedgers": self.list_ledgers,
+        }
+
+    async def create_accounts(self, request: bytes, context: ServerContext) -> bytes:
+        """Create each account in its group."""
+        whole = _parsed(posting_service_pb2.CreateAccountsRequest, request)
+        answer = posting_service_pb2.CreateAccountsResponse()
+
+        def part(items: Sequence[int]) -> posting_service_pb2.CreateAccountsRequest:
+            accounts = [whole.accounts[item] for item in items]
+            return posting_service_pb2.CreateAccountsRequest(accounts=accounts, attempt=whole.attempt)
+
+        ids = [one.id for one in whole.accounts]
+        found = await self._ask("CreateAccounts", ids, part, posting_service_pb2.CreateAccountsResponse, context)
+        return _joined_account_results(answer, len(ids), found)
+
+    async def update_accounts(self, request: bytes, context: ServerContext) -> bytes:
+        """Update each account in its group."""
+        whole = _parsed(posting_service_pb2.UpdateAccountsRequest, request)
+        answer = posting_service_pb2.UpdateAccountsResponse()
+
+        def part(items: Sequence[int]) -> posting_service_pb2.UpdateAccountsRequest:
+            updates = [whole.updates[item] for item in items]
+            return posting_service_pb2.UpdateAccountsRequest(updates=updates, attempt=whole.attempt)
+
+        ids = [one.account for one in whole.updates]
+        found = await self._ask("UpdateAccounts", ids, part, posting_service_pb2.UpdateAccountsResponse, context)
+        return _joined_account_results(answer, len(ids), found)
+
+    async def get_accounts(self, request: bytes, context: ServerContext) -> bytes:
+        """Read each account in its group."""
+        whole = _parsed(posting_service_pb2.GetAccountsRequest, request)
+
+        def part(items: Sequence[int]) -> posting_service_pb2.GetAccountsRequest:
+            chosen = [whole.ids[item] for item in items]
+            return posting_service_pb2.GetAccountsRequest(ids=chosen, consistency=whole.consistency)
+
+        found = await self._ask("GetAccounts", whole.ids, part, posting_service_pb2.GetAccountsResponse, context)
+        answers: list[account_pb2.AccountAnswer] = [account_pb2.AccountAnswer()] * len(whole.ids)
+        for items, one in found:
+            for number, item in enumerate(items):
+                if isinstance(one, Fault):
+                    answers[item] = account_pb2.AccountAnswer(fault=faults.status_of(faults.at_item(one, item)))
+                else:
+                    answers[item] = one.accounts[number]
+        return posting_service_pb2.GetAccountsResponse(accounts=answers).SerializeToString()
+
+    async def get_transfers(self, request: bytes, context: ServerContext) -> bytes:
+        """Ask every group: a transfer's id does not place it. A stored answer beats a missing one."""
+        whole = _parsed(posting_service_pb2.GetTransfersRequest, request)
+        deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
+        groups = self._directory.placement.groups
+        found = await asyncio.gather(
+            *(self._send("GetTransfers", group, request, deadline_s, caller_of(context)) for group in groups),
+            return_exceptions=True,
+        )
+        failed = [one.fault for one in found if isinstance(one, CallFailed)]
+        answers = [posting_service_pb2.GetTransfersResponse.FromString(one) for one in found if isinstance(one, bytes)]
+        if not answers:
+            raise CallFailed(failed[0])
+        joined = posting_service_pb2.GetTransfersResponse(read_at=[point for one in answers for point in one.read_at])
+        for item in range(len(whole.ids)):
+            joined.transfers.append(_best([one.transfers[item] for one in answers], failed, item))
+        return joined.SerializeToString()
+
+    async def list_entries(self, request: bytes, context: ServerContext) -> bytes:
+        """Ask the account's group."""
+        whole = _parsed(posting_service_pb2.ListEntriesRequest, request)
+        return await self._ask_one("ListEntries", whole.account, request, context)
+
+    async def get_balance_at(self, request: bytes, context: ServerContext) -> bytes:
+        """Ask the account's group."""
+        whole = _parsed(posting_service_pb2.GetBalanceAtRequest, request)
+        return await self._ask_one("GetBalanceAt", whole.account, request, context)
+
+    async def list_ledgers(self, request: bytes, context: ServerContext) -> bytes:
+        """Ask the first group: every group logs the same settings."""
+        deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
+        group = self._directory.placement.groups[0]
+        return await self._send("ListLedgers", group, request, deadline_s, caller_of(context))
+
+    async def _ask_one(self, rpc: str, account: bytes, request: bytes, context: ServerContext) -> bytes:
+        deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
+        group = int(self._directory.placement.groups_of_ids([account])[0])
+        return await self._send(rpc, group, request, deadline_s, caller_of(context))
+
+    async def _ask(
+        self,
+        rpc: str,
+        ids: Sequence[bytes],
+        part: Callable[[Sequence[int]], Message],
+        answer: type[M],
+        context: ServerContext,
+    ) -> list[tuple[list[int], M | Fault]]:
+        """Send each group its items; return per group its items' indices and its answer, or the fault it failed with."""
+        if len(ids) > REQUEST_ITEMS_MAX:
+            message = f"{len(ids)} items in one call are more than {REQUEST_ITEMS_MAX}; send several calls"
+            raise CallFailed(faults.invalid(Reason.BATCH_TOO_LARGE, message))
+        deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
+        groups = self._directory.placement.groups_of_ids(ids)
+        chosen = [(group, (groups == group).nonzero()[0].tolist()) for group in sorted(set(groups.tolist()))]
+        chosen = chosen or [(self._directory.placement.groups[0], [])]
+        sent = [
+            self._sent(rpc, group, part(items).SerializeToString(), answer, deadline_s, caller_of(context))
+            for group, items in chosen
+        ]
+        answers = await asyncio.gather(*sent)
+        if len(answers) == 1 and isinstance(answers[0], Fault):
+            raise CallFailed(answers[0])
+        return [(items, one) for (_, items), one in zip(chosen, answers, strict=True)]
+
+    async def _sent(
+        self, rpc: str, group: int, request: bytes, answer: type[M], deadline_s: float, caller: Metadata
+    ) -> M | Fault:
+        try:
+            return answer.FromString(await self._send(rpc, group, request, deadline_s, caller))
+        except CallFailed as failed:
+            return failed.fault
+
+    async def _send(self, rpc: str, group: int, request: bytes, deadline_s: float, caller: Metadata) -> bytes:
+        return await self._directory.client(group).call(SERVICE + rpc, request, deadline_s, caller)
+
+
+def _parsed(kind: type[M], request: bytes) -> M:
+    try:
+        return kind.FromString(request)
+    except DecodeError as error:
+        message = "the request is not a readable protobuf message of this call"
+        raise CallFailed(faults.invalid(Reason.BATCH_UNREADABLE, message)) from error
+
+
+def _joined_account_results(
+    answer: posting_service_pb2.CreateAccountsResponse | posting_service_pb2.UpdateAccountsResponse,
+    count: int,
+    found: Sequence[tuple[list[int], Any]],
+) -> bytes:
+    results: list[account_pb2.AccountResult] = [account_pb2.AccountResult()] * count
+    for items, one in found:
+        if not isinstance(one, Fault):
+            answer.log_indexes.extend(one.log_indexes)
+        for number, item in enumerate(items):
+            results[item] = _account_result(one, number, item)
+    answer.results.extend(results)
+    return answer.SerializeToString()
+
+
+def _account_result(one: Any, number: int, item: int) -> account_pb2.AccountResult:
+    if isinstance(one, Fault):
+        return account_pb2.AccountResult(fault=faults.status_of(faults.at_item(one, item)))
+    result: account_pb2.AccountResult = one.results[number]
+    fault = faults.fault_of(result.fault) if result.WhichOneof("answer") == "fault" else None
+    if fault is None:
+        return result
+    return account_pb2.AccountResult(fault=faults.status_of(faults.at_item(fault, item)))
+
+
+def _best(
+    answers: Sequence[posting_service_pb2.TransferAnswer], failed: Sequence[Fault], item: int
+) -> posting_service_pb2.TransferAnswer:
+    """Prefer what is stored; while a group is out of reach, "not found" elsewhere proves nothing."""
+    for one in answers:
+        if one.WhichOneof("answer") == "stored":
+            return one
+    if failed:
+        return posting_service_pb2.TransferAnswer(fault=faults.status_of(faults.at_item(failed[0], item)))
+    return answers[0]
