@@ -93,6 +93,9 @@ def recover(files: SegmentFiles) -> RecoveredLog:
         if any(segment.header.salt != files.salt for segment in segments):
             raise _damaged(f"{files.folder} mixes the segments of two logs")
     chain = _chain(segments)
+    if not chain and segments and segments[-1].number > 1:
+        # Only the very first segment may be without a sound first record: when its making was cut short.
+        raise _damaged(f"{files.path_of(segments[-1].number)} is damaged at byte {SEGMENT_HEADER_BYTES}")
     reader = _Reader()
     end, bytes_read = _read_chain(files, chain, reader)
     dropped = _judge_tail(files, segments, end)
@@ -135,14 +138,28 @@ def _start_of(files: SegmentFiles, header: SegmentHeader) -> StartOfSegment | No
 
 
 def _chain(segments: list[_Segment]) -> list[_Segment]:
-    """Follow each segment's START back from the newest one; return them ascending."""
+    """The segments of the log, ascending: from the newest whose way back, START by START, is whole."""
     by_number = {segment.number: segment for segment in segments}
-    newest = max((segment.number for segment in segments if segment.start is not None), default=0)
+    for newest in reversed(segments):
+        chain = _way_back(by_number, newest.number)
+        if chain:
+            return chain[::-1]
+    return []
+
+
+def _way_back(by_number: dict[int, _Segment], number: int) -> list[_Segment]:
+    """Follow each START to the segment before, down to the oldest that is there; empty if one has no sound START.
+
+    That one, and all behind it, is a torn group that spanned segments, or damage: the search behind the end tells.
+    """
     chain: list[_Segment] = []
-    while newest in by_number and (start := by_number[newest].start) is not None:
-        chain.append(by_number[newest])
-        newest = place_of(start.previous)[0]
-    return chain[::-1]
+    while number in by_number:
+        segment = by_number[number]
+        if segment.start is None:
+            return []
+        chain.append(segment)
+        number = place_of(segment.start.previous)[0]
+    return chain
 
 
 def _read_chain(files: SegmentFiles, chain: list[_Segment], reader: "_Reader") -> tuple[int, int]:
