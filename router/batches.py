@@ -28,7 +28,7 @@ class Part(NamedTuple):
 def cut(request: posting_service_pb2.PostTransfersRequest, placement: Placement) -> list[Part]:
     """Cut a batch by group; a batch that is not whole records goes to one group, which says what is wrong."""
     if request.packed and not request.transfers and not len(request.packed) % RECORD_BYTES:
-        words = as_words(request.packed)
+        words = as_words(bytearray(request.packed))  # a copy: compiled code takes writable arrays only
         groups = placement.groups_of_rows(words)
         return [_packed_part(request, words, groups, group) for group in np.unique(groups).tolist()]
     if request.transfers and not request.packed:

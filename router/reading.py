@@ -130,7 +130,7 @@ class Reading:
         answer: type[M],
         context: ServerContext,
     ) -> list[tuple[list[int], M | Fault]]:
-        """Send each group its items; return per group its items' indices and its answer, or the fault it failed with."""
+        """Send each group its items; per group: the items' indices, and its answer or the fault it failed with."""
         if len(ids) > REQUEST_ITEMS_MAX:
             message = f"{len(ids)} items in one call are more than {REQUEST_ITEMS_MAX}; send several calls"
             raise CallFailed(faults.invalid(Reason.BATCH_TOO_LARGE, message))
