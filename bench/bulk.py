@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 import grpc
 import numpy as np
 import numpy.typing as npt
-from postingengine.v1 import account_pb2, posting_service_pb2, posting_service_pb2_grpc
 
 from engine.core.known import RESULT
 from engine.core.outcomes import Outcome
+from postingengine.v1 import account_pb2, posting_service_pb2, posting_service_pb2_grpc
 
 MESSAGE_BYTES_MAX: Final = 8 << 20
 CALL_S_MAX: Final = 60

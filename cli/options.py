@@ -1,15 +1,24 @@
 """Options and parameter types that several commands share."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
-from cli.cluster_file import LEDGER_PATTERN, REPLICA_NAMES
+from cli.cluster_file import FILE_NAME, LEDGER_PATTERN, REPLICA_NAMES
 from cli.ids import parse_id
+from cli.server import Server
+from engine.config import load_config
+from engine.exit_codes import EngineStopped, ExitCode
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 REPLICAS_DEFAULT: Final = 1
 FOLDER_DEFAULT: Final = "data"
+SERVER_VARIABLE: Final = "POSTING_ENGINE_SERVER"
+DEADLINE_S_DEFAULT: Final = 15.0
 
 
 class IdType(click.ParamType[bytes]):
@@ -68,3 +77,34 @@ config_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="The cluster's file.",
 )
+
+
+def with_server(command: Command) -> Command:
+    """Give a command a connection as its first argument, of `--server`, the environment, or cluster.yml."""
+
+    @click.option("--server", envvar=SERVER_VARIABLE, help=f"host:port of a router or node. [env: {SERVER_VARIABLE}]")
+    @click.option(
+        "--folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=FOLDER_DEFAULT,
+        show_default=True,
+        help="Without --server: ask the router of this folder's cluster.yml.",
+    )
+    @click.option("--deadline", type=float, default=DEADLINE_S_DEFAULT, show_default=True, help="Seconds to wait.")
+    @functools.wraps(command)
+    def connected(*, server: str | None, folder: Path, deadline: float, **arguments: Any) -> Any:
+        with Server(server or router_of(folder), deadline) as connection:
+            return command(connection, **arguments)
+
+    return connected  # type: ignore[return-value]
+
+
+def router_of(folder: Path) -> str:
+    """Return the address of the first router, or without one of the first node, of a folder's cluster.yml."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        raise EngineStopped(
+            ExitCode.USAGE, f"{path} is not there: say where the cluster serves with --server, or name its --folder"
+        )
+    config = load_config(path)
+    return config.routers[0].grpc if config.routers else config.groups[0].replicas[0].grpc

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import grpc
-from postingengine.v1 import admin_service_pb2
 
 from engine.config import LimitsConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
+from postingengine.v1 import admin_service_pb2
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
 from router.group_client import GroupClient

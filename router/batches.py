@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from postingengine.v1 import fault_pb2, posting_service_pb2, transfer_pb2
 
 from engine.core.known import RESULT
 from engine.core.records import RECORD_BYTES, as_words
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault
+from postingengine.v1 import fault_pb2, posting_service_pb2, transfer_pb2
 from router.placement import Placement
 
 PACKED_LINKED = 1

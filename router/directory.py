@@ -6,12 +6,12 @@ import time
 from typing import Final
 
 import grpc
-from postingengine.v1 import admin_service_pb2
 
 from engine.config import ClusterConfig, initial_settings
 from engine.core.settings import Ledger, Settings, SlotRange
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Reason
+from postingengine.v1 import admin_service_pb2
 from router.group_client import GroupClient
 from router.placement import Placement
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from google.protobuf.message import DecodeError
-from postingengine.v1 import posting_service_pb2
 
 from engine.config import LimitsConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
+from postingengine.v1 import posting_service_pb2
 from router.batches import Part, cut, join
 from router.calls import ServerContext, caller_of, deadline_of
 from router.directory import Directory

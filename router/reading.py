@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
-from postingengine.v1 import account_pb2, posting_service_pb2
 
 from engine.config import LimitsConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
+from postingengine.v1 import account_pb2, posting_service_pb2
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
 from router.group_client import Metadata

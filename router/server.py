@@ -8,10 +8,10 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from postingengine.v1 import admin_service_pb2, posting_service_pb2
 
 from engine.config import ClusterConfig, RouterConfig
 from engine.exit_codes import EngineStopped, ExitCode
+from postingengine.v1 import admin_service_pb2, posting_service_pb2
 from router.administration import Administration
 from router.calls import Calls, Handler
 from router.directory import Directory

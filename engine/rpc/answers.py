@@ -5,17 +5,17 @@ from typing import Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from engine.core.known import NO_POSITION, RESULT
+from engine.core.outcomes import ResultFlag
+from engine.rpc.batch import encode_varint
+from engine.rpc.faults import Fault, status_of
 from postingengine.v1.account_pb2 import AccountResult
 from postingengine.v1.fault_pb2 import ItemFault
 from postingengine.v1.outcome_pb2 import Outcome
 from postingengine.v1.posting_service_pb2 import PostTransfersResponse
 from postingengine.v1.transfer_pb2 import TransferResult
 from postingengine.v1.types_pb2 import GroupLogIndex
-
-from engine.core.known import NO_POSITION, RESULT
-from engine.core.outcomes import ResultFlag
-from engine.rpc.batch import encode_varint
-from engine.rpc.faults import Fault, status_of
 
 Results = npt.NDArray[np.void]
 """Dtype `RESULT`, shape (n,)."""

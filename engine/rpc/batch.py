@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from postingengine.v1.posting_service_pb2 import PostTransfersRequest
 
 from engine.core.limits import BATCH_TRANSFERS_MAX
 from engine.core.records import RECORD_BYTES, RECORD_WORDS, Words
 from engine.rpc.faults import CallFailed, Fault, Reason, invalid
 from engine.rpc.typed import words_of_transfers
+from postingengine.v1.posting_service_pb2 import PostTransfersRequest
 
 _PACKED_TAG: Final = 0x12
 _ATTEMPT_TAG: Final = 0x18

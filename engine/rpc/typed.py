@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 import numpy as np
-from postingengine.v1.account_pb2 import Account, AccountUpdate
-from postingengine.v1.transfer_pb2 import Transfer, TransferFlag, TransferKind
-from postingengine.v1.types_pb2 import Int128, Uint128
 
 from engine.core.records import RECORD_BYTES, AccountFlag, Flag, Kind, Words, as_words
 from engine.rpc.faults import Fault, Reason, invalid
+from postingengine.v1.account_pb2 import Account, AccountUpdate
+from postingengine.v1.transfer_pb2 import Transfer, TransferFlag, TransferKind
+from postingengine.v1.types_pb2 import Int128, Uint128
 
 RECORD: Final = struct.Struct("<16s16s16sQQ16s16sQQIIHBBI")
 """The same layout as `engine.core.records.RECORD`: outcome and leg are zero on the wire."""
