@@ -158,7 +158,7 @@ def _end_or_keep(tables: Tables, work: Work, i: int, row: int, target: np.int64,
     else:
         return
     if in_chain:
-        note_unlisted(work, target, original)
+        note_unlisted(tables, work, target, original)
 
 
 @helper

@@ -10,7 +10,7 @@ from engine.core.kernel_types import UNDO_COUNT, Tables, Work
 from engine.core.kernel_u128 import ONE, U64, ZERO
 
 UNDO_PER_LEG: Final = 5
-UNDO_WORDS: Final = 10
+UNDO_WORDS: Final = 18
 
 _ACCOUNT: Final = np.uint64(1)
 _REMAINING: Final = np.uint64(2)
@@ -51,9 +51,11 @@ def note_listed(work: Work, row: np.int64) -> None:
 
 
 @outlined
-def note_unlisted(work: Work, row: np.int64, stored: np.int64) -> None:
-    """After a reservation ended; `stored` is its RESERVE."""
-    _note(work, _UNLISTED, row)
+def note_unlisted(tables: Tables, work: Work, row: np.int64, stored: np.int64) -> None:
+    """After a reservation ended; `stored` is its RESERVE. All words are noted: a later leg may reserve in this row."""
+    at = _note(work, _UNLISTED, row)
+    for word in range(16):
+        work.undo[at, word + 2] = tables.reservations[row, word]
     _note(work, _ENDED, stored)
 
 
@@ -85,6 +87,8 @@ def roll_back(tables: Tables, work: Work) -> None:
         elif what == _LISTED:
             unlist_reservation(tables, which)
         elif what == _UNLISTED:
+            for word in range(16):
+                tables.reservations[which, word] = work.undo[at, word + 2]
             relist_reservation(tables, which)
         else:
             _restore_beside(work, at, what, which)
