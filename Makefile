@@ -5,7 +5,6 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := .build
-PROTO := $(wildcard proto/postingengine/v1/*.proto)
 PACKAGES := engine router cli bench client/postingengine
 
 # The first interpreter of a supported version that has pip; Debian's has no ensurepip, and need not.
@@ -59,23 +58,17 @@ requirements: $(BUILD)/dev.stamp ## pin requirements/*.in with hashes, for every
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate $$name.in --output-file $$name.txt || exit 1; done
 
 proto: $(BUILD)/dev.stamp ## generate the Python code of the contract
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=client --pyi_out=client --grpc_python_out=client $(PROTO)
+	$(BIN)/python proto/contract.py generate
 
 baseline: $(BUILD)/dev.stamp ## accept today's contract as the one that later changes must not break
-	$(BIN)/buf build proto --output proto/baseline.binpb
+	$(BIN)/python proto/contract.py baseline
 
 check: $(BUILD)/dev.stamp $(BUILD)/kernels.stamp ## format, lint, types, import contracts, generated code, contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict $(PACKAGES)
 	$(BIN)/lint-imports
-	rm -rf $(BUILD)/proto && mkdir -p $(BUILD)/proto
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(BUILD)/proto --pyi_out=$(BUILD)/proto \
-		--grpc_python_out=$(BUILD)/proto $(PROTO)
-	diff -r --exclude=__init__.py --exclude=__pycache__ $(BUILD)/proto/postingengine/v1 client/postingengine/v1 \
-		|| { echo "The generated code is not current: run 'make proto'."; exit 1; }
-	$(BIN)/buf lint proto
-	$(BIN)/buf breaking proto --against proto/baseline.binpb
+	$(BIN)/python proto/contract.py check
 
 format: $(BUILD)/dev.stamp ## format and mend what ruff can mend
 	$(BIN)/ruff format .

@@ -1,9 +1,9 @@
 """The public contract's own tool: generate its Python code, and check that code, style and compatibility are in order.
 
-`python proto/contract.py generate` writes `client/postingengine/v1`. `check` fails if that code is not current, if buf's
-lint rules are not met, or if the contract breaks the one in `proto/baseline.binpb`. `baseline` accepts today's contract
-as the one that later changes must not break. All of it works offline: what the contract imports from Google comes with
-googleapis-common-protos, and buf is given the compiled contract instead of fetching anything.
+`python proto/contract.py generate` writes `client/postingengine/v1`. `check` fails if that code is not current, if
+buf's lint rules are not met, or if the contract breaks the one in `proto/baseline.binpb`. `baseline` accepts today's
+contract as the one that later changes must not break. All of it works offline: what the contract imports from Google
+comes with googleapis-common-protos, and buf is given the compiled contract instead of fetching anything.
 """
 
 import subprocess
@@ -86,7 +86,7 @@ def stale(contract: Path, destination: Path) -> list[str]:
 
 
 def buf(*arguments: str) -> None:
-    """Run buf under our rules on the files of our package; raise `ContractError` with its lines if they find anything."""
+    """Run buf under our rules on the files of our package; raise `ContractError` with its lines if any is broken."""
     binary = Path(sys.executable).parent / "buf"
     run([str(binary), *arguments, "--config", str(PROTO / "buf.yaml"), "--path", str(PACKAGE.parent)])
 

@@ -1,0 +1,1 @@
+"""What upstream services install: the client of the posting engine."""
