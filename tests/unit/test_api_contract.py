@@ -1,0 +1,112 @@
+"""The contract mirrors the engine's own numbers, documents itself, and cannot be broken unnoticed."""
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FileDescriptor
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+
+from engine.core.outcomes import Outcome
+from engine.core.records import CALLER_TRANSFER_KINDS, AccountFlag, Flag
+from postingengine.v1 import account_pb2, outcome_pb2, posting_service_pb2, transfer_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load_contract_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("contract_tool", ROOT / "proto" / "contract.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+contract = load_contract_tool()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the .proto files that a test may spoil."""
+    shutil.copytree(ROOT / "proto", tmp_path / "proto")
+    return tmp_path / "proto"
+
+
+def spoil(copy: Path, file: str, old: str, new: str) -> None:
+    path = copy / "postingengine" / "v1" / file
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def numbers(enum: EnumTypeWrapper, prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): number for name, number in enum.items() if number}
+
+
+def test_the_contract_is_in_order() -> None:
+    contract.check()
+
+
+def test_outcomes_are_the_engine_s_number_for_number() -> None:
+    assert numbers(outcome_pb2.Outcome, "OUTCOME_") == {member.name: member.value for member in Outcome if member}
+
+
+def test_kinds_are_the_record_s_number_for_number() -> None:
+    assert numbers(transfer_pb2.TransferKind, "TRANSFER_KIND_") == {
+        kind.name: kind.value for kind in CALLER_TRANSFER_KINDS
+    }
+
+
+def test_transfer_flags_are_the_record_s_bits() -> None:
+    assert numbers(transfer_pb2.TransferFlag, "TRANSFER_FLAG_") == {flag.name: flag.value for flag in Flag}
+
+
+def test_account_flags_are_the_row_s_bits() -> None:
+    assert numbers(account_pb2.AccountFlag, "ACCOUNT_FLAG_") == {flag.name: flag.value for flag in AccountFlag}
+
+
+def messages(file: FileDescriptor) -> Iterator[Descriptor]:
+    yield from file.message_types_by_name.values()
+
+
+def test_times_are_fixed64_nanoseconds_everywhere() -> None:
+    times = {"timestamp", "effective_at", "created_at", "as_of", "deadline", "from_time", "to_time", "time"}
+    files = [posting_service_pb2.DESCRIPTOR, *posting_service_pb2.DESCRIPTOR.dependencies]
+    found = {field.name: field.type for file in files for message in messages(file) for field in message.fields}
+    assert {found[name] for name in times & found.keys()} == {6}, "6 is fixed64"
+
+
+def test_code_that_is_not_current_is_found(copy: Path) -> None:
+    spoil(copy, "types.proto", "string code = 2;", "string code = 2;\n  // Its name.\n  string name = 9;")
+    assert contract.stale(copy, ROOT / "client") == ["types_pb2.py", "types_pb2.pyi"]
+
+
+def test_a_field_without_a_comment_is_found(copy: Path) -> None:
+    spoil(copy, "types.proto", "  // The ledger's number. Range 1 to 2^32 - 1.\n", "")
+    with pytest.raises(contract.ContractError, match=r"types\.proto.*should have a non-empty comment"):
+        contract.lint(copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("outcome.proto", "OUTCOME_POSTED = 1;", "OUTCOME_POSTED = 9;", "enum value"),
+        ("transfer.proto", "Uint128 amount = 4;", "Uint128 amount = 40;", "was deleted"),
+        ("transfer.proto", "uint32 timeout_s = 11;", "uint64 timeout_s = 11;", "changed type"),
+        ("posting_service.proto", "bytes packed = 2;", "bytes packet = 2;", "changed name"),
+        ("admin_service.proto", "rpc Audit(AuditRequest)", "rpc Auditing(AuditRequest)", "was deleted"),
+    ],
+)
+def test_a_breaking_change_is_found(copy: Path, file: str, old: str, new: str, told: str) -> None:
+    spoil(copy, file, old, new)
+    with pytest.raises(contract.ContractError, match=told):
+        contract.breaking(copy)
+
+
+def test_an_added_field_breaks_nothing(copy: Path) -> None:
+    spoil(copy, "types.proto", "string code = 2;", "string code = 2;\n  // Its name.\n  string name = 9;")
+    contract.breaking(copy)
