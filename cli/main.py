@@ -11,6 +11,14 @@ from engine.exit_codes import EngineStopped, ExitCode
 COMMANDS: Final = {
     "init": ("cli.commands.init", "init"),
     "up": ("cli.commands.up", "up"),
+    "ledgers": ("cli.commands.ledgers", "ledgers"),
+    "accounts": ("cli.commands.accounts", "accounts"),
+    "post": ("cli.commands.post", "post"),
+    "balance": ("cli.commands.balance", "balance"),
+    "statement": ("cli.commands.statement", "statement"),
+    "open": ("cli.commands.open", "open_reservations"),
+    "describe": ("cli.commands.describe", "describe"),
+    "audit": ("cli.commands.audit", "audit"),
     "errors": ("cli.commands.errors", "errors"),
     "warm-up": ("cli.commands.warm_up", "warm_up"),
 }

@@ -10,8 +10,10 @@ import click
 from cli.cluster_file import FILE_NAME, LEDGER_PATTERN, REPLICA_NAMES
 from cli.ids import parse_id
 from cli.server import Server
+from cli.times import parse_time
 from engine.config import load_config
 from engine.exit_codes import EngineStopped, ExitCode
+from postingengine.v1.types_pb2 import Basis
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,6 +38,21 @@ class IdType(click.ParamType[bytes]):
             self.fail(str(error), param, ctx)
 
 
+class TimeType(click.ParamType[int]):
+    """A date or time on the command line; the value is nanoseconds since 1970, UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the text, or fail with its sentence."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_time(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class LedgerType(click.ParamType[str]):
     """A new ledger, CODE:SCALE."""
 
@@ -49,6 +66,7 @@ class LedgerType(click.ParamType[str]):
 
 
 ID: Final = IdType()
+TIME: Final = TimeType()
 
 folder_option = click.option(
     "--folder",
@@ -76,6 +94,16 @@ config_option = click.option(
     "config_path",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The cluster's file.",
+)
+
+
+BASES: Final = {"booked": Basis.BASIS_BOOKED, "value": Basis.BASIS_VALUE}
+basis_option = click.option(
+    "--basis",
+    type=click.Choice(list(BASES)),
+    default="booked",
+    show_default=True,
+    help="The clock: when the engine booked it, or the business date.",
 )
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -17,13 +17,13 @@ from cli.amounts import decimal_places
 from cli.beancount.decompose import ROUNDING, TRADING, AccountKey, Decomposed, Movement, decompose
 from cli.beancount.source import Source, Transaction
 from cli.ids import id_of_name
+from cli.times import day_start_ns
 from engine.exit_codes import EngineStopped, ExitCode
 
 FIRST_DATE: Final = date(1970, 1, 2)
 """Business dates are nanoseconds since 1970-01-01, and zero means none."""
 LEDGER_CODES: Final = {"Assets": 1, "Liabilities": 2, "Equity": 3, "Income": 4, "Expenses": 5, TRADING: 6, ROUNDING: 7}
 """Account code by the first part of the name; 0 where the file gave its root accounts other names."""
-NS_PER_S: Final = 1_000_000_000
 ID_BYTES: Final = 16
 _PERSON: Final = b"pe-beancount-1"
 """Parts the ids from any others; a changed derivation gets another number, so that old imports stay theirs."""
@@ -139,7 +139,7 @@ def day_ns(day: date, line: int) -> int:
         raise EngineStopped(
             ExitCode.USAGE, f"line {line}: the date {day} cannot be recorded; transactions begin at {FIRST_DATE}"
         )
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * NS_PER_S
+    return day_start_ns(day)
 
 
 def commodities(source: Source) -> list[str]:
