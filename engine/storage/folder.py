@@ -53,11 +53,13 @@ class DataFolder:
         self._held.close()
 
     def __enter__(self) -> "DataFolder":
+        """Open already; to be closed behind the block."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close."""
         self.close()
 
 

@@ -50,6 +50,7 @@ _ONE: Final = np.uint64(1)
 _REVERSE: Final = np.uint64(Kind.REVERSE)
 _RELEASE: Final = np.uint64(Kind.RELEASE)
 _EXPIRE: Final = np.uint64(Kind.EXPIRE)
+_CREATE: Final = np.uint64(Kind.CREATE_ACCOUNT)
 _UPDATE: Final = np.uint64(Kind.UPDATE_ACCOUNT)
 _FIRST_FOLLOWER: Final = np.uint64(Kind.COMMIT)
 _LAST_FOLLOWER: Final = np.uint64(Kind.REVERSE)
@@ -74,21 +75,22 @@ def _has_own_id(kind: np.uint64) -> bool:
     return bool((kind >= _FIRST_CALLER and kind <= _LAST_FOLLOWER) or kind == _UPDATE)
 
 
-@numba.njit("u8(u8[:, ::1], u8, u8[::1], u8[::1])", cache=True, nogil=True)
+@numba.njit("UniTuple(i8, 2)(u8[:, ::1], u8, u8[::1], u8[::1])", cache=True, nogil=True)
 def fingerprints(
     batch: Words, seed: np.uint64, own: npt.NDArray[np.uint64], followed: npt.NDArray[np.uint64]
-) -> np.uint64:
+) -> tuple[int, int]:
     """Fill `own` and `followed`, shape (n,), with the fingerprints of a batch's ids, 0 where a kind has none of that
-    sort; return the number of followers."""
-    followers = _ZERO
+    sort; return the numbers of followers and of CREATE_ACCOUNTs."""
+    followers, creates = 0, 0
     for row in range(len(batch)):
         kind = (batch[row, 15] >> _KIND_SHIFT) & _BYTE
         own[row] = fingerprint(batch[row, 0], batch[row, 1], seed) if _has_own_id(kind) else _ZERO
         followed[row] = _ZERO
         if kind >= _FIRST_FOLLOWER and kind <= _LAST_FOLLOWER:
             followed[row] = fingerprint(batch[row, 8], batch[row, 9], seed)
-            followers += _ONE
-    return followers
+            followers += 1
+        creates += int(kind == _CREATE)
+    return followers, creates
 
 
 @numba.njit("u8[::1](u8[:, ::1], u8)", cache=True, nogil=True)

@@ -49,6 +49,17 @@ class Found(NamedTuple):
     """Shape (r, width)."""
 
 
+class Named(NamedTuple):
+    """What a batch's records name; `numbers` are rows of the batch, the entries are of `IDS`."""
+
+    own: Found
+    """By their own ids."""
+    followed: Found
+    """By the ids that they follow."""
+    creates: int
+    """CREATE_ACCOUNTs in the batch: their ids are not transfers'."""
+
+
 class Followed(NamedTuple):
     """What became of some transfers, n of them."""
 
@@ -107,15 +118,15 @@ class KnownIds:
             if block.header.end_position > self._end_position:
                 self.add(np.array(block.rows), block.header.first_position)
 
-    def find(self, batch: Words) -> tuple[Found, Found]:
-        """Find what a batch, shape (n, 16), names: by own id, and by followed id. `numbers` are rows of the batch, the
-        entries are of `IDS`. Two ids may have one fingerprint: compare those of the rows found."""
+    def find(self, batch: Words) -> Named:
+        """Find what a batch, shape (n, 16), names. Two ids may have one fingerprint: compare those of the rows
+        found."""
         own, followed = np.empty(len(batch), np.uint64), np.empty(len(batch), np.uint64)
-        followers = fingerprints(batch, self._seed, own, followed)
-        return self._find_known(own), self._find_known(followed) if followers else _NOTHING
+        followers, creates = fingerprints(batch, self._seed, own, followed)
+        return Named(self._find_known(own), self._find_known(followed) if followers else _NOTHING, creates)
 
     def find_ids(self, ids: Words) -> Found:
-        """As `find`, for ids of shape (n, 2)."""
+        """Find transfers by ids of shape (n, 2), as `find` does."""
         return self._find_known(fingerprints_of(ids, self._seed))
 
     def followed(self, ids: Words) -> Followed:

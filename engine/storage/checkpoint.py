@@ -1,0 +1,168 @@
+"""Checkpoints: the account table and the open reservations, as they were at one position of the journal.
+
+A checkpoint begins with a copy in memory of what changed since the last one (chunks of 512 KiB, all open reservations),
+which is the only part that apply waits for. The copies go to LMDB a few at a time, beside the journal's blocks, under a
+new generation; the transaction that writes the last of them lets the new checkpoint count and deletes what it replaces.
+A start loads it and rolls the journal forward from its position.
+"""
+
+import struct
+from typing import Final, NamedTuple
+
+import lmdb
+import msgspec
+import numpy as np
+
+from engine.core.book import CHUNK_ROWS, Book, BookScalars
+from engine.core.records import RECORD_BYTES, RECORD_WORDS, Words
+from engine.core.settings import Settings
+from engine.exit_codes import EngineStopped, ExitCode
+from engine.storage.environment import writing
+from engine.storage.head import Head
+from engine.storage.store import Store
+
+DATABASE: Final = b"checkpoint"
+MANIFEST_KEY: Final = b"checkpoint"
+MANIFEST_VERSION: Final = 1
+KEY: Final = struct.Struct(">cIQ")
+ACCOUNTS: Final = b"a"
+RESERVATIONS: Final = b"r"
+CHUNKS_PER_SAVE: Final = 4
+"""Chunks that one transaction of the store carries beside its blocks: 2 MiB."""
+JOURNAL_BYTES: Final = 64 << 20
+"""A checkpoint begins after so much journal, or twice the account table if that is more: a start replays no more than
+that, and a checkpoint writes no more than half as much again as the journal."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The checkpoint that counts."""
+
+    generation: int = 0
+    log_index: int = 0
+    next_position: int = 0
+    last_timestamp_ns: int = 0
+    account_count: int = 0
+    account_chunks: tuple[int, ...] = ()
+    """The generation that each chunk of the account table was last written in."""
+    reservation_chunks: int = 0
+    settings: Settings | None = None
+    version: int = MANIFEST_VERSION
+
+
+class _Chunk(NamedTuple):
+    section: bytes
+    number: int
+    rows: Words
+
+
+class Checkpoints:
+    """Reads and writes checkpoints. Used on the apply thread only."""
+
+    def __init__(self, store: Store, *, journal_bytes: int = JOURNAL_BYTES) -> None:
+        """`journal_bytes`: begin a checkpoint after so much journal."""
+        self._store = store
+        self._journal_bytes_max = journal_bytes
+        self._journal_bytes = 0
+        readonly = store.environment.flags()["readonly"]
+        self._database = store.environment.open_db(DATABASE, create=not readonly)
+        self.manifest = self._read_manifest()
+        self._pending: list[_Chunk] = []
+        self._next: Manifest | None = None
+
+    def load(self, group: int) -> Book:
+        """Build the book as it was at `manifest.next_position`. Raises DATA_DAMAGED if chunks lack."""
+        saved = self.manifest
+        chunks = [self._chunk(ACCOUNTS, number, made) for number, made in enumerate(saved.account_chunks)]
+        reserved = [self._chunk(RESERVATIONS, number, saved.generation) for number in range(saved.reservation_chunks)]
+        reservations = np.concatenate(reserved) if reserved else np.empty((0, RECORD_WORDS), np.uint64)
+        scalars = BookScalars(saved.account_count, saved.last_timestamp_ns, saved.next_position)
+        return Book.restore(group, saved.settings, scalars, chunks, reservations)
+
+    def sweep(self) -> None:
+        """Delete chunks of a checkpoint that never counted."""
+        named = set(self._keys(self.manifest))
+        with writing(self._store.environment, self._store.folder) as transaction:
+            cursor = transaction.cursor(db=self._database)
+            for key in [key for key in cursor.iternext(values=False) if key not in named]:
+                transaction.delete(key, db=self._database)
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether one has begun and does not count yet."""
+        return self._next is not None
+
+    def note(self, journal_bytes: int) -> None:
+        """So many bytes of journal were appended."""
+        self._journal_bytes += journal_bytes
+
+    def due(self, book: Book) -> bool:
+        """Whether it is time to begin one."""
+        least = max(self._journal_bytes_max, 2 * book.account_count * RECORD_BYTES)
+        return self._next is None and self._journal_bytes >= least
+
+    def begin(self, book: Book, head: Head) -> None:
+        """Copy what changed since the last one. The book must stand exactly at `head`."""
+        generation = self.manifest.generation + 1
+        dirty = book.dirty_account_chunks()
+        made = list(self.manifest.account_chunks)
+        made += [generation] * (-(-book.account_count // CHUNK_ROWS) - len(made))
+        for chunk in dirty:
+            made[chunk] = generation
+        reservations = _split(book.open_reservations())
+        self._pending = [_Chunk(ACCOUNTS, chunk, book.account_chunk(chunk).copy()) for chunk in dirty]
+        self._pending += [_Chunk(RESERVATIONS, number, rows) for number, rows in enumerate(reservations)]
+        self._next = Manifest(
+            generation,
+            head.log_index,
+            head.next_position,
+            book.last_timestamp_ns,
+            book.account_count,
+            tuple(made),
+            len(reservations),
+            book.settings,
+        )
+        book.clear_dirty()
+        self._journal_bytes = 0
+
+    def write(self, transaction: lmdb.Transaction, chunks: int = CHUNKS_PER_SAVE) -> None:
+        """Write some chunks of the checkpoint in progress; behind the last one, let it count."""
+        if self._next is None:
+            return
+        for _ in range(min(chunks, len(self._pending))):
+            chunk = self._pending.pop()
+            key = KEY.pack(chunk.section, chunk.number, self._next.generation)
+            transaction.put(key, chunk.rows.tobytes(), db=self._database)
+        if not self._pending:
+            self._replace(transaction, self._next)
+
+    def _replace(self, transaction: lmdb.Transaction, following: Manifest) -> None:
+        kept = set(self._keys(following))
+        for key in self._keys(self.manifest):
+            if key not in kept:
+                transaction.delete(key, db=self._database)
+        transaction.put(MANIFEST_KEY, msgspec.msgpack.encode(following), db=self._store.state)
+        self.manifest, self._next = following, None
+
+    def _keys(self, manifest: Manifest) -> list[bytes]:
+        accounts = [KEY.pack(ACCOUNTS, number, made) for number, made in enumerate(manifest.account_chunks)]
+        made = manifest.generation
+        return accounts + [KEY.pack(RESERVATIONS, number, made) for number in range(manifest.reservation_chunks)]
+
+    def _read_manifest(self) -> Manifest:
+        with self._store.environment.begin() as transaction:
+            found = transaction.get(MANIFEST_KEY, db=self._store.state)
+        return Manifest() if found is None else msgspec.msgpack.decode(found, type=Manifest)
+
+    def _chunk(self, section: bytes, number: int, generation: int) -> Words:
+        with self._store.environment.begin(db=self._database) as transaction:
+            found = transaction.get(KEY.pack(section, number, generation))
+        if found is None:
+            raise EngineStopped(
+                ExitCode.DATA_DAMAGED,
+                f"{self._store.folder} lacks chunk {number} of checkpoint {generation}: restore or replace it",
+            )
+        return np.frombuffer(found, np.uint64).reshape(-1, RECORD_WORDS)
+
+
+def _split(rows: Words) -> list[Words]:
+    return [rows[first : first + CHUNK_ROWS] for first in range(0, len(rows), CHUNK_ROWS)]

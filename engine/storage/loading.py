@@ -1,0 +1,132 @@
+"""Load: what the store knows about a batch's ids, for the kernel (DESIGN §6, `engine.core.known`).
+
+Exact: every id that a fingerprint points to is compared with the journal's row. Rows of records that are applied but
+not yet saved are known as well: they are among the recent rows.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.book import Book
+from engine.core.known import Known, nothing_known
+from engine.core.records import Kind, Words
+from engine.storage.ids.known_ids import Followed, KnownIds
+from engine.storage.journal import Journal, StoredRows, empty_rows
+from engine.storage.recent import RecentRows
+
+_KIND_SHIFT: Final = np.uint64(16)
+_BYTE: Final = np.uint64(0xFF)
+_OUTCOME_SHIFT: Final = np.uint64(32)
+_OUTCOME_MASK: Final = np.uint64(0xFFFF)
+_EFFECT_MAX: Final = 9
+_POSITION_WORD: Final = 15
+"""Of an account's row: where its CREATE_ACCOUNT stands."""
+
+
+class Loader:
+    """Finds stored rows, wherever they are. Used on the apply thread only."""
+
+    def __init__(self, book: Book, ids: KnownIds, recent: RecentRows, journal: Journal) -> None:
+        """Look into these; all are changed elsewhere, between calls."""
+        self._book, self._ids, self._recent, self._journal = book, ids, recent, journal
+
+    def load(self, batch: Words) -> Known:
+        """Return what is known about the ids in a batch, shape (n, 16)."""
+        named = self._ids.find(batch)
+        creates, created_at = self._created(batch) if named.creates else (_NONE, _NO_POSITIONS)
+        own, followed = named.own, named.followed
+        if not len(own.numbers) and not len(followed.numbers) and not len(creates):
+            return nothing_known(len(batch))
+        positions, index = np.unique(
+            np.concatenate((own.entries[:, 1], followed.entries[:, 1], created_at)), return_inverse=True
+        )
+        stored = self.stored_at(positions)
+        own_index, followed_index, created_index = np.split(index, np.cumsum([len(own.numbers), len(followed.numbers)]))
+        id_row = _rows_named(batch[:, 0:2], own.numbers, stored.rows, own_index)
+        id_row[creates] = created_index
+        followed_row = _rows_named(batch[:, 8:10], followed.numbers, stored.rows, followed_index)
+        became = self._became(stored.rows, np.unique(followed_row[followed_row >= 0]))
+        return Known(
+            id_row,
+            followed_row,
+            stored.rows,
+            positions,
+            stored.requested,
+            stored.chain_last,
+            became.ended,
+            became.reversed,
+        )
+
+    def stored_at(self, positions: npt.NDArray[np.uint64]) -> StoredRows:
+        """Return the rows at `positions`, shape (m,), ascending, from memory or from LMDB."""
+        into = empty_rows(len(positions))
+        older = int(np.searchsorted(positions, np.uint64(self._recent.start)))
+        places = np.arange(len(positions))
+        if older:
+            self._journal.read(positions[:older], into, places[:older])
+        self._recent.read(positions[older:], into, places[older:])
+        return into
+
+    def positions_of(self, ids: Words) -> npt.NDArray[np.int64]:
+        """Return where the transfers with `ids`, shape (n, 2), are stored, shape (n,); -1 for those that are not."""
+        found = self._ids.find_ids(np.ascontiguousarray(ids))
+        positions, index = np.unique(found.entries[:, 1], return_inverse=True)
+        rows = _rows_named(ids, found.numbers, self.stored_at(positions).rows, index)
+        known = rows >= 0
+        rows[known] = positions[rows[known]].astype(np.int64)
+        return rows
+
+    def became(self, rows: Words) -> Followed:
+        """Tell what became of stored rows, shape (m, 16): all zero for those that nothing can follow, and for open
+        reservations."""
+        return self._became(rows, np.arange(len(rows)))
+
+    def _created(self, batch: Words) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        """Return which records create an account that is there, and where its CREATE_ACCOUNT stands."""
+        creates = np.flatnonzero(_kinds(batch) == Kind.CREATE_ACCOUNT)
+        accounts = self._book.find_accounts(batch[creates, 0:2])
+        there = accounts >= 0
+        return creates[there], self._book.tables.accounts[accounts[there], _POSITION_WORD]
+
+    def _became(self, rows: Words, which: npt.NDArray[np.int64]) -> Followed:
+        """Tell what became of the rows `which`; zero for all others."""
+        became = Followed(np.zeros((len(rows), 2), np.uint64), np.zeros(len(rows), np.uint8))
+        asked = which[self._may_be_followed(rows[which])]
+        if len(asked):
+            followed = self._ids.followed(np.ascontiguousarray(rows[asked, 0:2]))
+            became.reversed[asked] = followed.reversed
+            became.ended[asked] = followed.ended
+        return became
+
+    def _may_be_followed(self, rows: Words) -> npt.NDArray[np.bool_]:
+        """Tell which rows took effect and had followers that the book does not tell of: all but open reservations.
+
+        An open reservation may have had COMMITs, whose mark would wrongly say that it ended.
+        """
+        kinds, outcomes = _kinds(rows), (rows[:, 15] >> _OUTCOME_SHIFT) & _OUTCOME_MASK
+        asked = (outcomes >= 1) & (outcomes <= _EFFECT_MAX) & np.isin(kinds, _FOLLOWED_KINDS)
+        reserves = np.flatnonzero(asked & (kinds == Kind.RESERVE))
+        if len(reserves):
+            asked[reserves] = self._book.find_reservations(rows[reserves, 0:2]) < 0
+        return asked
+
+
+_NONE: Final = np.empty(0, np.int64)
+_NO_POSITIONS: Final = np.empty(0, np.uint64)
+_FOLLOWED_KINDS: Final = np.array([Kind.POST, Kind.RESERVE, Kind.COMMIT], np.uint64)
+
+
+def _kinds(rows: Words) -> npt.NDArray[np.uint64]:
+    return (rows[:, 15] >> _KIND_SHIFT) & _BYTE
+
+
+def _rows_named(
+    ids: Words, numbers: npt.NDArray[np.int64], rows: Words, index: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return for each id, shape (n, 2), the row that has it, of those found (`index`, for the ids `numbers`); or -1."""
+    named = np.full(len(ids), -1, np.int64)
+    same = (rows[index, 0:2] == ids[numbers]).all(axis=1)
+    named[numbers[same]] = index[same]
+    return named

@@ -1,0 +1,173 @@
+"""The state machine of one replica: `load → apply → save` over the log's committed records (DESIGN §6).
+
+Every method belongs to one thread, the apply thread; the state needs no locks. `apply` changes memory only and `save`
+makes it durable: everything applied since the last `save`, its blocks, log index and running hash, in one synced
+transaction. What fails in either ends the process: a committed record is never skipped, and a half-applied one is not
+built upon.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.book import Book
+from engine.core.kernel import apply_events, apply_settings
+from engine.core.known import RESULT, Applied
+from engine.core.log_record import LogRecord, LogRecordDamaged, RecordKind, decode_log_record
+from engine.core.settings import decode_settings
+from engine.exit_codes import EngineStopped, ExitCode
+from engine.storage.block import encode_block
+from engine.storage.checkpoint import Checkpoints
+from engine.storage.environment import writing
+from engine.storage.head import Head, write_head
+from engine.storage.ids.known_ids import KnownIds
+from engine.storage.journal import PackedBlock
+from engine.storage.loading import Loader
+from engine.storage.recent import RecentRows
+from engine.storage.store import Space, Store
+
+UNSAVED_BYTES_MAX: Final = 16 << 20
+"""Blocks that wait for `save`; with more, `apply` saves by itself."""
+
+
+class Parts(NamedTuple):
+    """What a state machine is put together from (`engine.storage.recovery` does it)."""
+
+    store: Store
+    book: Book
+    ids: KnownIds
+    recent: RecentRows
+    checkpoints: Checkpoints
+    head: Head
+
+
+class StateMachine:
+    """One group's state on this replica. See the module's docstring."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Go on from the state that was recovered."""
+        self._store, self.book, self._ids, self._recent, self._checkpoints, self._head = parts
+        self._saved = self._head
+        self._unsaved: list[PackedBlock] = []
+        self._unsaved_bytes = 0
+        self._failed = False
+        self.loader = Loader(self.book, self._ids, self._recent, self._store.journal)
+
+    @property
+    def head(self) -> Head:
+        """Where memory stands: log index, next position, running hash."""
+        return self._head
+
+    @property
+    def applied_index(self) -> int:
+        """The log index of the last record applied."""
+        return self._head.log_index
+
+    @property
+    def synced_log_index(self) -> int:
+        """All records up to here are durable in the store: the log may forget them."""
+        return self._saved.log_index
+
+    def apply(self, log_index: int, term: int, record: bytes | memoryview) -> npt.NDArray[np.void]:
+        """Apply one committed record in memory; return one `RESULT` per row, in its order.
+
+        A record that was applied before, in this run or an earlier one, changes nothing and has no results. Raises
+        `EngineStopped`, after which nothing works any more.
+        """
+        if log_index <= self._head.log_index:
+            return np.empty(0, RESULT)
+        self._require_sound()
+        self._failed = True
+        applied = self._apply(log_index, term, self._decode(log_index, record))
+        self._failed = False
+        if self._unsaved_bytes > UNSAVED_BYTES_MAX:
+            self.save()
+        return applied.results
+
+    def save(self) -> None:
+        """Make everything applied so far durable, in one synced transaction; carry a bounded share of what the
+        background has ready. Raises `EngineStopped`, after which nothing works any more."""
+        self._require_sound()
+        self._failed = True
+        if self._checkpoints.due(self.book):
+            self._checkpoints.begin(self.book, self._head)
+        if self._unsaved or not self._at_rest:
+            self._save()
+        self._failed = False
+
+    def rest(self) -> None:
+        """While there is nothing else to do: bring merges and checkpoints on, a bounded step."""
+        if self._unsaved or not self._at_rest:
+            self.save()
+
+    def checkpoint(self) -> None:
+        """Save, and let a checkpoint of this very moment count, so that the next start has nothing to roll forward."""
+        while self._checkpoints.in_progress or self._unsaved:
+            self.save()
+        if self._checkpoints.manifest.log_index != self._head.log_index:
+            self._checkpoints.begin(self.book, self._head)
+            while self._checkpoints.in_progress:
+                self.save()
+
+    def close(self) -> None:
+        """A clean stop: checkpoint, end the background, close the store. After a failure: only close."""
+        if not self._failed:
+            self.checkpoint()
+        self._ids.close()
+        self._store.close()
+
+    def space(self, disk_bytes_spare: int) -> Space:
+        """Tell what room the store has (`Store.space`); any thread may ask."""
+        return self._store.space(disk_bytes_spare)
+
+    @property
+    def _at_rest(self) -> bool:
+        return self._ids.stored.idle and not self._checkpoints.in_progress
+
+    def _decode(self, log_index: int, record: bytes | memoryview) -> LogRecord:
+        try:
+            return decode_log_record(record)
+        except LogRecordDamaged as error:
+            raise EngineStopped(
+                ExitCode.DATA_DAMAGED, f"log record {log_index}: {error}; restore or replace this replica"
+            ) from error
+
+    def _apply(self, log_index: int, term: int, record: LogRecord) -> Applied:
+        first_position = self.book.next_position
+        if record.kind == RecordKind.SETTINGS:
+            applied = apply_settings(self.book, decode_settings(record.extra), record.timestamp_ns)
+        else:
+            batch = np.array(record.rows)
+            applied = apply_events(self.book, batch, self.loader.load(batch), record.timestamp_ns)
+        data, digest = encode_block(
+            applied,
+            preamble=record.preamble,
+            extra=record.extra,
+            log_index=log_index,
+            term=term,
+            first_position=first_position,
+            previous=self._head.hash,
+        )
+        self._ids.add(applied.rows, first_position)
+        self._recent.append(applied)
+        self._unsaved.append(PackedBlock(first_position, log_index, data))
+        self._unsaved_bytes += len(data)
+        self._head = Head(log_index, term, self.book.next_position, digest)
+        return applied
+
+    def _save(self) -> None:
+        with writing(self._store.environment, self._store.folder) as transaction:
+            self._store.journal.append(transaction, self._unsaved)
+            write_head(transaction, self._store.state, self._head)
+            runs_changed = self._ids.stored.write(transaction)
+            self._checkpoints.write(transaction)
+        if runs_changed:
+            self._ids.stored.written()
+        self._checkpoints.note(self._unsaved_bytes)
+        self._saved = self._head
+        self._unsaved, self._unsaved_bytes = [], 0
+
+    def _require_sound(self) -> None:
+        if self._failed:
+            raise EngineStopped(ExitCode.APPLY_FAILED, "an earlier record could not be applied: restart this replica")
