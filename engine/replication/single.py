@@ -249,9 +249,10 @@ class SingleLog:
             self._settled.set()
 
     def _commit_one(self, term: int) -> None:
-        index, record, proposed = self._in_flight.popleft()
-        self._in_flight_bytes -= len(record)
+        index, record, proposed = self._in_flight[0]
         self._hand_over(index, term, record)
+        self._in_flight.popleft()
+        self._in_flight_bytes -= len(record)
         self._commit_index = index
         proposed(index)
 

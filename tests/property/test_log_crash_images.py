@@ -2,13 +2,20 @@
 
 import random
 from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
+from engine.exit_codes import EngineStopped
+from engine.replication import recovery, segment_format, segments
 from engine.replication.journal import SegmentedLog
+from engine.replication.recovery import Dropped, RecoveredLog
 from engine.replication.segment_format import Identity
+from engine.replication.segments import SegmentFiles
+from engine.replication.segments import Write as SegmentWrite
 from tests.crash_images import Operation
 from tests.memory_disk import MemoryDisk
 from tests.step_worker import StepWorker
@@ -132,10 +139,8 @@ class History:
         if self.source.random() < 0.7:
             return
         self.disk.before = Killed(self.source.randrange(4))
-        try:
+        with suppress(KilledError):
             self.worker.run_all()
-        except KilledError:
-            pass
         self.disk.before = lambda _: None
         self.disk.close_all()
         self._opened()
@@ -153,8 +158,8 @@ class History:
         return log
 
 
-@pytest.mark.parametrize("seed", range(HISTORIES))
-def test_every_image_of_a_crash_recovers_to_a_state_with_all_that_was_confirmed(seed: int) -> None:
+def crash_often(seed: int) -> None:
+    """One history, some crashes of it, and a second crash after each."""
     source = random.Random(seed)
     history = History(source, MemoryDisk())
     history.run(STEPS)
@@ -171,3 +176,50 @@ def crash_again(source: random.Random, disk: MemoryDisk) -> None:
     again.run(STEPS // 4)
     cut = source.randint(0, again.disk.trace.now)
     again.check(cut, MemoryDisk(again.disk.trace.random_image(cut, source.getrandbits(32))))
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+def test_every_image_of_a_crash_recovers_to_a_state_with_all_that_was_confirmed(seed: int) -> None:
+    crash_often(seed)
+
+
+def without_sync(files: SegmentFiles, writes: Sequence[SegmentWrite]) -> None:
+    for number, offset, buffers in writes:
+        files.ensure(number)
+        files.disk.pwrite(files.descriptors[number], buffers, offset)
+
+
+def recycle_before_base_is_durable(log: SegmentedLog, index: int) -> None:
+    forget_to(log, index)
+    groups = [group for group in (log._in_flight, log._open) if group is not None]
+    log._drop(max(group.drop_below for group in groups))
+
+
+def forget_what_is_in_flight(log: SegmentedLog, index: int) -> None:
+    group, log._in_flight = log._in_flight, None
+    truncate_from(log, index)
+    log._in_flight = group
+
+
+forget_to, truncate_from = SegmentedLog.forget_to, SegmentedLog.truncate_from
+FAULTS: Final[dict[str, list[tuple[object, str, object]]]] = {
+    "a group is confirmed before its sync": [(SegmentFiles, "write", without_sync)],
+    "names are never synced": [(MemoryDisk, "sync_folder", lambda *_: None)],
+    "segments go too early": [(SegmentedLog, "forget_to", recycle_before_base_is_durable)],
+    "every segment has the same seed": [
+        (module, "seed_of", lambda salt, _: salt) for module in (segments, segment_format)
+    ],
+    "a truncated entry counts as durable": [(SegmentedLog, "truncate_from", forget_what_is_in_flight)],
+    "a torn log goes on in place": [(RecoveredLog, "torn", False)],
+    "a recovered tail counts as durable unsynced": [(recovery, "_store_again", lambda *_: None)],
+    "what follows a bad record is not judged": [(recovery, "_judge_tail", lambda *_: Dropped(0, 0))],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name, replacement in FAULTS[fault]:
+        monkeypatch.setattr(owner, name, replacement)
+    with pytest.raises((AssertionError, EngineStopped, IndexError)):
+        for seed in range(HISTORIES):
+            crash_often(seed)

@@ -1,0 +1,108 @@
+"""The log's thread: jobs in order, their ends told on the loop, failures as values."""
+
+import asyncio
+import threading
+from functools import partial
+
+import pytest
+
+from engine.exit_codes import EngineStopped, ExitCode
+from engine.replication import worker as worker_module
+from engine.replication.worker import ImmediateWorker, ThreadWorker
+
+
+class Steps:
+    """Which jobs ran and which were told to be over, and in which thread."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[int, int]] = []
+        self.over: list[tuple[int, int]] = []
+        self.all_over = asyncio.Event()
+
+    def submit_to(self, worker: ThreadWorker, count: int) -> None:
+        for number in range(count):
+            worker.submit(partial(self._run, number), partial(self._end, number, number == count - 1))
+
+    def _run(self, number: int) -> None:
+        self.ran.append((number, threading.get_ident()))
+
+    def _end(self, number: int, last: bool, _: EngineStopped | None) -> None:
+        self.over.append((number, threading.get_ident()))
+        if last:
+            self.all_over.set()
+
+
+async def test_jobs_run_in_order_off_the_loop_and_end_on_it() -> None:
+    worker, steps, own = ThreadWorker(asyncio.get_running_loop()), Steps(), threading.get_ident()
+    steps.submit_to(worker, 5)
+    assert steps.over == []
+    await asyncio.wait_for(steps.all_over.wait(), 10)
+    worker.stop()
+    assert [number for number, _ in steps.ran] == [number for number, _ in steps.over] == list(range(5))
+    assert all(thread != own for _, thread in steps.ran)
+    assert all(thread == own for _, thread in steps.over)
+
+
+async def test_waiting_blocks_until_all_is_over_and_tells_each_end_once() -> None:
+    worker, steps = ThreadWorker(asyncio.get_running_loop()), Steps()
+    steps.submit_to(worker, 3)
+    worker.wait()
+    assert [number for number, _ in steps.over] == [0, 1, 2]
+    await asyncio.sleep(0.01)
+    assert len(steps.over) == 3
+    worker.stop()
+
+
+async def test_a_failure_goes_to_the_end_of_its_job_and_the_thread_goes_on() -> None:
+    worker = ThreadWorker(asyncio.get_running_loop())
+    failures: list[EngineStopped | None] = []
+
+    def full() -> None:
+        raise EngineStopped(ExitCode.DISK_FULL, "planted")
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    for job in (full, broken, lambda: None):
+        worker.submit(job, failures.append)
+    worker.wait()
+    worker.stop()
+    assert [failure and failure.code for failure in failures] == [ExitCode.DISK_FULL, ExitCode.FAILED, None]
+
+
+async def test_a_disk_that_does_not_answer_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "WAIT_S_MAX", 0.05)
+    worker, release = ThreadWorker(asyncio.get_running_loop()), threading.Event()
+
+    def hang() -> None:
+        release.wait(10)
+
+    worker.submit(hang, lambda _: None)
+    with pytest.raises(EngineStopped, match="did not answer") as stopped:
+        worker.wait()
+    assert stopped.value.code is ExitCode.SYNC_FAILED
+    release.set()
+    worker.stop()
+
+
+async def test_stopping_finishes_what_was_submitted() -> None:
+    worker, ran = ThreadWorker(asyncio.get_running_loop()), list[int]()
+    worker.submit(lambda: ran.append(1), lambda _: None)
+    worker.stop()
+    worker.stop()
+    assert ran == [1]
+
+
+def test_without_a_loop_a_job_is_over_before_submit_returns() -> None:
+    worker, over = ImmediateWorker(), list[EngineStopped | None]()
+    worker.submit(lambda: None, over.append)
+    assert over == [None]
+
+
+def test_without_a_loop_callbacks_wait_until_they_are_asked_for() -> None:
+    worker, called = ImmediateWorker(), list[int]()
+    worker.call_soon(lambda: called.append(1))
+    assert called == []
+    worker.run_soon()
+    worker.run_soon()
+    assert called == [1]
