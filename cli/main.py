@@ -11,6 +11,8 @@ from engine.exit_codes import EngineStopped, ExitCode
 COMMANDS: Final = {
     "init": ("cli.commands.init", "init"),
     "up": ("cli.commands.up", "up"),
+    "node": ("cli.commands.node", "node"),
+    "router": ("cli.commands.router", "router"),
     "ledgers": ("cli.commands.ledgers", "ledgers"),
     "accounts": ("cli.commands.accounts", "accounts"),
     "post": ("cli.commands.post", "post"),
@@ -19,6 +21,7 @@ COMMANDS: Final = {
     "open": ("cli.commands.open", "open_reservations"),
     "describe": ("cli.commands.describe", "describe"),
     "audit": ("cli.commands.audit", "audit"),
+    "import": ("cli.commands.import_ledger", "import_ledger"),
     "errors": ("cli.commands.errors", "errors"),
     "warm-up": ("cli.commands.warm_up", "warm_up"),
 }

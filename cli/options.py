@@ -97,6 +97,17 @@ config_option = click.option(
 )
 
 
+process_config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="cluster.yml",
+    show_default=True,
+    help="The cluster's file.",
+)
+with_parent_option = click.option(
+    "--with-parent", type=int, hidden=True, help="Stop when this process, which started this one, ends."
+)
 BASES: Final = {"booked": Basis.BASIS_BOOKED, "value": Basis.BASIS_VALUE}
 basis_option = click.option(
     "--basis",

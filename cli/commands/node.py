@@ -1,0 +1,23 @@
+"""`posting-engine node`: one replica's process."""
+
+from pathlib import Path
+
+import click
+
+from cli.options import process_config_option, with_parent_option
+from cli.with_parent import end_with_parent
+from engine.config import load_config
+from engine.rpc.logs import set_up_logs
+
+
+@click.command()
+@process_config_option
+@click.option("--group", type=click.IntRange(0), default=0, show_default=True, help="The group.")
+@click.option("--replica", required=True, help="The replica's name in that group.")
+@with_parent_option
+def node(config_path: Path, group: int, replica: str, with_parent: int | None) -> None:
+    """Run one replica in the foreground. SIGTERM lets it finish what it admitted, and stops it clean."""
+    if with_parent is not None:
+        end_with_parent(with_parent)
+    config = load_config(config_path)
+    set_up_logs({"cluster": config.cluster_id, "group": group, "replica": replica})

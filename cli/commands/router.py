@@ -1,0 +1,30 @@
+"""`posting-engine router`: one router process."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from cli.options import process_config_option, with_parent_option
+from cli.with_parent import end_with_parent
+from engine.config import load_config
+from engine.exit_codes import EngineStopped, ExitCode
+from engine.rpc.logs import set_up_logs
+
+
+@click.command()
+@process_config_option
+@click.option("--number", type=click.IntRange(0), default=0, show_default=True, help="Which router of the file.")
+@with_parent_option
+def router(config_path: Path, number: int, with_parent: int | None) -> None:
+    """Run one router in the foreground. It holds no state: SIGTERM stops it clean, and killing it loses nothing."""
+    if with_parent is not None:
+        end_with_parent(with_parent)
+    config = load_config(config_path)
+    if number >= len(config.routers):
+        raise EngineStopped(ExitCode.CONFIG_INVALID, f"{config_path} lists {len(config.routers)} routers, no {number}")
+    # Imported here: `--help` must not wait for the compiled kernels.
+    from router.server import run_router  # noqa: PLC0415
+
+    set_up_logs({"cluster": config.cluster_id, "router": number})
+    asyncio.run(run_router(config, config.routers[number]))
