@@ -1,15 +1,15 @@
 """The state of one group, in arrays: accounts, open reservations, and the replicated settings.
 
-`apply_events`, `apply_settings` and `replay_rows` (`engine.core.kernel`) change it; storage saves and restores it. It is
-changed by one thread at a time, and read under the same rule.
+`apply_events`, `apply_settings` and `replay_rows` (`engine.core.kernel`) change it; storage saves and restores it. It
+is changed by one thread at a time, and read under the same rule.
 
-Open reservations are rows of sixteen words: 0,1 id; 2,3 debit account; 4,5 credit account; 6,7 what is left; 8,9 what was
-reserved; 10 deadline (ns, 0: never); 11 timestamp (ns) and 12 journal position of the RESERVE; 13 row of the debit account
-| row of the credit account << 32; 14 ledger; 15 one if the row is open, zero if it is free.
+Open reservations are rows of sixteen words: 0,1 id; 2,3 debit account; 4,5 credit account; 6,7 what is left; 8,9 what
+was reserved; 10 deadline (ns, 0: never); 11 timestamp (ns) and 12 journal position of the RESERVE; 13 row of the debit
+account | row of the credit account << 32; 14 ledger; 15 one if the row is open, zero if it is free.
 
 Nothing else is state: `BookScalars`, the account rows, the open reservations' rows and the settings are all there is
-to save, and `restore` builds the hash tables and the heap of deadlines anew. `last_timestamp_ns` is that of the last journal
-row, so a log record that stores no row changes nothing at all.
+to save, and `restore` builds the hash tables and the heap of deadlines anew. `last_timestamp_ns` is that of the last
+journal row, so a log record that stores no row changes nothing at all.
 """
 
 from collections.abc import Iterable, Iterator
@@ -176,7 +176,8 @@ class Book:
     def open_reservations(self) -> Words:
         """Return a copy, shape (n, 16), of the open reservations' rows, in table order (see the module's docstring)."""
         rows = self.tables.reservations[: int(self.tables.counters[RESERVATION_HIGH])]
-        return rows[rows[:, 15] != 0]
+        opened: Words = rows[rows[:, 15] != 0]
+        return opened
 
     def find_reservations(self, ids: Words) -> npt.NDArray[np.int64]:
         """Return the row of each open reservation in `tables.reservations`, for ids of shape (n, 2); -1 if none."""

@@ -15,23 +15,25 @@ from numba.core import config
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HERE: Final = Path(__file__).parent
-# Nothing in the kernel makes an array. Without Numba's run-time no reference is counted, which would take four fifths of
-# the time: the arrays belong to the caller for as long as the call lasts.
+_CONFIG: Any = config  # its attributes are made when it is imported
+# Nothing in the kernel makes an array, and the arrays belong to the caller for as long as the call lasts. So Numba's
+# run-time is off: it would count references, which takes nine tenths of the time.
 _ALL: Final[dict[str, Any]] = {"error_model": "numpy", "_nrt": False}
 # Helpers are never called from Python: without wrappers for that they compile in a fraction of the time.
 _INNER: Final[dict[str, Any]] = {**_ALL, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _sources_digest() -> str:
-    """Digest of the sources that are compiled: `kernel*.py` and `placement.py`, in name order."""
-    sources = sorted([*_HERE.glob("kernel*.py"), _HERE / "placement.py", Path(__file__)])
+    """Digest of the sources that are compiled, and of those whose constants are compiled in."""
+    constants = [_HERE / f"{name}.py" for name in ("compiled", "faults", "known", "outcomes", "placement", "records")]
+    sources = [*sorted(_HERE.glob("kernel_*.py")), *constants]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def _cache_folder() -> Path:
     """Below `NUMBA_CACHE_DIR` if the environment names one; else beside the byte code, or in the user's cache."""
-    if config.CACHE_DIR:
-        return Path(config.CACHE_DIR) / f"kernel-{_sources_digest()}"
+    if _CONFIG.CACHE_DIR:
+        return Path(_CONFIG.CACHE_DIR) / f"kernel-{_sources_digest()}"
     beside = _HERE / "__pycache__" / f"kernel-{_sources_digest()}"
     try:
         beside.mkdir(parents=True, exist_ok=True)
@@ -49,12 +51,12 @@ def entry(signature: Any) -> Callable[[Function], Function]:
     """Compile an entry point for `signature` when its module is imported, or load it from the cache."""
 
     def compile_now(function: Function) -> Function:
-        before = config.CACHE_DIR
-        config.CACHE_DIR = str(CACHE_FOLDER)
+        before = _CONFIG.CACHE_DIR
+        _CONFIG.CACHE_DIR = str(CACHE_FOLDER)
         try:
             compiled = numba.njit(signature, cache=True, nogil=True, **_ALL)(function)
         finally:
-            config.CACHE_DIR = before
+            _CONFIG.CACHE_DIR = before
         return cast(Function, compiled)
 
     return compile_now

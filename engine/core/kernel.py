@@ -1,10 +1,10 @@
-"""The fast implementation of the rules: one log record's batch applied to a book (DESIGN §6), and journal rows replayed.
+"""The fast implementation of the rules: a log record's batch applied to a book (DESIGN §6), and journal rows replayed.
 
-`apply_events` and `apply_settings` are pure functions of (book, record, what is known): they cannot refuse a record, only
-answer it. What must not be raises `EngineStopped(APPLY_FAILED)` before it could fork the state.
+`apply_events` and `apply_settings` are pure functions of (book, record, what is known): they cannot refuse a record,
+only answer it. What must not be raises `EngineStopped(APPLY_FAILED)` before it could fork the state.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ from engine.core.records import RECORD_WORDS, Kind, Words
 from engine.core.settings import Settings, check_change
 from engine.exit_codes import ExitCode, require
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
 _TIMESTAMP_MAX: Final = 1 << 63
 _EXPIRY_ROWS: Final = 1024
 _SETTINGS_META: Final = (Outcome.POSTED << 32) | (Kind.SETTINGS << 16)
@@ -40,11 +42,11 @@ _SETTINGS_META: Final = (Outcome.POSTED << 32) | (Kind.SETTINGS << 16)
 def apply_events(book: Book, batch: Words, known: Known, timestamp_ns: int) -> Applied:
     """Apply one EVENTS record: expire what is due at its time, then judge its records in order.
 
-    `batch`, shape (n, 16), C-contiguous and writable, turns into the journal rows in place; `Applied.rows` may be a view
-    of it. `known` says what the store has of its ids; `known.ended` and `known.reversed` are written to. `timestamp_ns`
-    is the header's; what was applied is in the answer, clamped to be after the last journal row. The records are valid
-    (`engine.core.validation`). Raises `EngineStopped(APPLY_FAILED)` on a kind that no caller may send, and if `known`
-    lacks what the book refers to.
+    `batch`, shape (n, 16), C-contiguous and writable, turns into the journal rows in place; `Applied.rows` may be a
+    view of it. `known` says what the store has of its ids; `known.ended` and `known.reversed` are written to.
+    `timestamp_ns` is the header's; what was applied is in the answer, clamped to be after the last journal row. The
+    records are valid (`engine.core.validation`). Raises `EngineStopped(APPLY_FAILED)` on a kind that no caller may
+    send, and if `known` lacks what the book refers to.
     """
     unknown, creates, reserves, longest = scan_batch(batch)
     require(unknown == 0, ExitCode.APPLY_FAILED, "a log record holds kinds that this engine does not know: upgrade it")
@@ -153,7 +155,7 @@ def _work(book: Book, batch: Words, known: Known, longest: int, time_ns: int, ex
     )
 
 
-def _plain(array: npt.NDArray[np.generic], dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+def _plain(array: npt.NDArray[Scalar], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
     """Return the array as the kernel was compiled for: a read-only one is another type to it, and is copied."""
     if array.flags.carray and array.dtype == dtype:
         return array

@@ -10,7 +10,7 @@ import numpy as np
 from engine.core.compiled import helper, outlined
 from engine.core.kernel_tables import insert
 from engine.core.kernel_types import ACCOUNT_COUNT, ELSEWHERE, HASH_SEED, UNKNOWN, Tables, Work
-from engine.core.kernel_u128 import FULL, ONE, TOP_BIT, U64, ZERO, add, less, subtract
+from engine.core.kernel_u128 import FULL, I64, ONE, TOP_BIT, U64, ZERO, add, less, subtract
 from engine.core.outcomes import Outcome
 from engine.core.placement import hash_id
 from engine.core.records import AccountFlag, Words
@@ -43,6 +43,7 @@ CHUNK_SHIFT: Final = 12
 ACCEPTED: Final = np.uint64(0)
 _LEDGER_UNKNOWN: Final = np.uint64(Outcome.LEDGER_UNKNOWN)
 _ACCOUNT_IN_ANOTHER_GROUP: Final = np.uint64(Outcome.ACCOUNT_IN_ANOTHER_GROUP)
+_DEBIT_LEDGER: Final = np.uint64(Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER)
 _ACCOUNT_UNKNOWN: Final = np.uint64(Outcome.ACCOUNT_UNKNOWN)
 _ACCOUNT_VERSION_DIFFERS: Final = np.uint64(Outcome.ACCOUNT_VERSION_DIFFERS)
 _ACCOUNT_CLOSED: Final = np.uint64(Outcome.ACCOUNT_CLOSED)
@@ -52,25 +53,25 @@ _ACCOUNT_ID_RESERVED: Final = np.uint64(Outcome.ACCOUNT_ID_RESERVED)
 
 
 @helper
-def raise_counter(accounts: Words, row: np.int64, word: int, low: U64, high: U64) -> None:
+def raise_counter(accounts: Words, row: I64, word: I64, low: U64, high: U64) -> None:
     """Add to one of the four counters."""
     accounts[row, word], accounts[row, word + 1] = add(accounts[row, word], accounts[row, word + 1], low, high)
 
 
 @helper
-def lower_counter(accounts: Words, row: np.int64, word: int, low: U64, high: U64) -> None:
+def lower_counter(accounts: Words, row: I64, word: I64, low: U64, high: U64) -> None:
     """Subtract from one of the four counters, which holds as much."""
     accounts[row, word], accounts[row, word + 1] = subtract(accounts[row, word], accounts[row, word + 1], low, high)
 
 
 @helper
-def touch_account(tables: Tables, row: np.int64) -> None:
+def touch_account(tables: Tables, row: I64) -> None:
     """Mark the chunk of this row as changed since the last checkpoint."""
     tables.dirty_accounts[row >> CHUNK_SHIFT] = 1
 
 
 @helper
-def move(tables: Tables, debited: np.int64, credited: np.int64, low: U64, high: U64) -> None:
+def move(tables: Tables, debited: I64, credited: I64, low: U64, high: U64) -> None:
     """Post an amount: the one step that moves money."""
     raise_counter(tables.accounts, debited, DEBITS_POSTED, low, high)
     raise_counter(tables.accounts, credited, CREDITS_POSTED, low, high)
@@ -79,13 +80,13 @@ def move(tables: Tables, debited: np.int64, credited: np.int64, low: U64, high: 
 
 
 @helper
-def used(accounts: Words, row: np.int64, posted: int, reserved: int) -> tuple[U64, U64]:
+def used(accounts: Words, row: I64, posted: I64, reserved: I64) -> tuple[U64, U64]:
     """Return posted + reserved of one side."""
     return add(accounts[row, posted], accounts[row, posted + 1], accounts[row, reserved], accounts[row, reserved + 1])
 
 
 @helper
-def overflows(accounts: Words, row: np.int64, posted: int, reserved: int, low: U64, high: U64) -> bool:
+def overflows(accounts: Words, row: I64, posted: I64, reserved: I64, low: U64, high: U64) -> bool:
     """Whether the amount would lift this side to 2^127 or more."""
     if high >= TOP_BIT:
         return True
@@ -95,7 +96,7 @@ def overflows(accounts: Words, row: np.int64, posted: int, reserved: int, low: U
 
 
 @helper
-def backing(accounts: Words, row: np.int64, opposite: int, limited: U64) -> tuple[U64, U64]:
+def backing(accounts: Words, row: I64, opposite: I64, limited: U64) -> tuple[U64, U64]:
     """Return what this side may use up: the other side's posted, and the overdraft limit if this side is limited."""
     low, high = accounts[row, opposite], accounts[row, opposite + 1]
     if accounts[row, FLAGS_WORD] & limited != ZERO:
@@ -104,9 +105,7 @@ def backing(accounts: Words, row: np.int64, opposite: int, limited: U64) -> tupl
 
 
 @helper
-def available(
-    accounts: Words, row: np.int64, posted: int, reserved: int, opposite: int, limited: U64
-) -> tuple[U64, U64]:
+def available(accounts: Words, row: I64, posted: I64, reserved: I64, opposite: I64, limited: U64) -> tuple[U64, U64]:
     """Return what is available on this side, or 0 if it is overdrawn."""
     low, high = backing(accounts, row, opposite, limited)
     used_low, used_high = used(accounts, row, posted, reserved)
@@ -117,7 +116,7 @@ def available(
 
 @helper
 def exceeds_limit(
-    accounts: Words, row: np.int64, posted: int, reserved: int, opposite: int, limited: U64, low: U64, high: U64
+    accounts: Words, row: I64, posted: I64, reserved: I64, opposite: I64, limited: U64, low: U64, high: U64
 ) -> bool:
     """Whether this side is limited and available is below the amount; sums are below 2^127 as `overflows` said no."""
     if accounts[row, FLAGS_WORD] & limited == ZERO:
@@ -142,7 +141,7 @@ def ledger_known(tables: Tables, ledger: U64) -> bool:
 
 
 @outlined
-def refuse_create(tables: Tables, work: Work, at: int, place: np.int64) -> U64:
+def refuse_create(tables: Tables, work: Work, at: I64, place: I64) -> U64:
     """Return the first reason to refuse a CREATE_ACCOUNT whose account does not exist, or `ACCEPTED`."""
     if not ledger_known(tables, work.batch[at, 14] & M32):
         return _LEDGER_UNKNOWN
@@ -152,7 +151,7 @@ def refuse_create(tables: Tables, work: Work, at: int, place: np.int64) -> U64:
 
 
 @outlined
-def create_account(tables: Tables, rows: Words, at: int, position: U64) -> None:
+def create_account(tables: Tables, rows: Words, at: I64, position: U64) -> None:
     """Append the account that the stored CREATE_ACCOUNT row `at` describes."""
     row = np.int64(tables.counters[ACCOUNT_COUNT])
     tables.counters[ACCOUNT_COUNT] += ONE
@@ -169,13 +168,18 @@ def create_account(tables: Tables, rows: Words, at: int, position: U64) -> None:
 
 
 @outlined
-def refuse_update(tables: Tables, work: Work, i: int, row: np.int64) -> U64:
+def refuse_update(tables: Tables, work: Work, i: I64, row: I64) -> U64:
     """Return the first reason to refuse an UPDATE_ACCOUNT of the account at `row`, or `ACCEPTED`."""
+    ledger = work.batch[i, 14] & M32
+    if not ledger_known(tables, ledger):
+        return _LEDGER_UNKNOWN
     if row == ELSEWHERE:
         return _ACCOUNT_IN_ANOTHER_GROUP
     if row == UNKNOWN:
         return _ACCOUNT_UNKNOWN
     accounts, low, high = tables.accounts, work.batch[i, 6], work.batch[i, 7]
+    if accounts[row, LEDGER_WORD] & M32 != ledger:
+        return _DEBIT_LEDGER
     if accounts[row, LEDGER_WORD] >> SHIFT_32 != work.batch[i, 14] >> SHIFT_32:
         return _ACCOUNT_VERSION_DIFFERS
     if accounts[row, FLAGS_WORD] & CLOSED != ZERO:
@@ -187,14 +191,14 @@ def refuse_update(tables: Tables, work: Work, i: int, row: np.int64) -> U64:
 
 
 @helper
-def _holds_something(accounts: Words, row: np.int64) -> bool:
+def _holds_something(accounts: Words, row: I64) -> bool:
     reserved = accounts[row, 6] | accounts[row, 7] | accounts[row, 8] | accounts[row, 9]
     unequal = (accounts[row, 2] ^ accounts[row, 4]) | (accounts[row, 3] ^ accounts[row, 5])
     return bool(reserved | unequal != ZERO)
 
 
 @helper
-def _limit_below_use(accounts: Words, row: np.int64, low: U64, high: U64) -> bool:
+def _limit_below_use(accounts: Words, row: I64, low: U64, high: U64) -> bool:
     """Whether the limited side uses more than the other side's posted and this overdraft limit."""
     flags = accounts[row, FLAGS_WORD]
     if flags & (DEBIT_LIMITED | CREDIT_LIMITED) == ZERO:
@@ -208,7 +212,7 @@ def _limit_below_use(accounts: Words, row: np.int64, low: U64, high: U64) -> boo
 
 
 @outlined
-def update_account(tables: Tables, rows: Words, at: int, row: np.int64) -> None:
+def update_account(tables: Tables, rows: Words, at: I64, row: I64) -> None:
     """Let the accepted UPDATE_ACCOUNT row `at` take effect on the account at `row`."""
     account = tables.accounts[row]
     account[OVERDRAFT], account[OVERDRAFT + 1] = rows[at, 6], rows[at, 7]

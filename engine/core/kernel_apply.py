@@ -22,7 +22,7 @@ from engine.core.kernel_types import (
     Tables,
     Work,
 )
-from engine.core.kernel_u128 import ONE, ZERO
+from engine.core.kernel_u128 import I64, ONE, ZERO
 from engine.core.outcomes import Outcome
 from engine.core.placement import hash_id
 from engine.core.records import Flag, Kind, Words
@@ -41,7 +41,7 @@ what they fetch is still in the cache when it is needed."""
 
 
 @entry((WORDS_TYPE,))
-def scan_batch(batch: Words) -> tuple[int, int, int, int]:
+def scan_batch(batch: Words) -> tuple[I64, I64, I64, I64]:
     """Return (records of unknown kind, CREATE_ACCOUNTs, RESERVEs, legs of the longest chain) of a batch."""
     unknown = creates = reserves = longest = legs = 0
     for i in range(len(batch)):
@@ -58,7 +58,7 @@ def scan_batch(batch: Words) -> tuple[int, int, int, int]:
 
 
 @helper
-def _look_up(tables: Tables, work: Work, start: int, end: int) -> None:
+def _look_up(tables: Tables, work: Work, start: I64, end: I64) -> None:
     """Find the accounts of records start..end-1, and hash their ids."""
     batch, seed = work.batch, tables.counters[HASH_SEED]
     for i in range(start, end):
@@ -73,7 +73,7 @@ def _look_up(tables: Tables, work: Work, start: int, end: int) -> None:
 
 
 @outlined
-def _look_up_new(tables: Tables, work: Work, start: int, end: int) -> None:
+def _look_up_new(tables: Tables, work: Work, start: I64, end: I64) -> None:
     """Look again for accounts that were not there yet when their block was looked up."""
     batch = work.batch
     for i in range(start, end):
@@ -85,7 +85,7 @@ def _look_up_new(tables: Tables, work: Work, start: int, end: int) -> None:
 
 
 @outlined
-def _apply_create(tables: Tables, work: Work, i: int, at: int) -> int:
+def _apply_create(tables: Tables, work: Work, i: I64, at: I64) -> I64:
     """Create one account, or answer for the one of that id; return the next row. A refusal stores nothing."""
     group, account = tables.counters[GROUP], work.debit_rows[i]
     if account < 0:
@@ -106,7 +106,7 @@ def _apply_create(tables: Tables, work: Work, i: int, at: int) -> int:
 
 
 @helper
-def _stored_create(tables: Tables, work: Work, i: int, account: np.int64) -> np.int64:
+def _stored_create(tables: Tables, work: Work, i: I64, account: I64) -> I64:
     """Return the stored CREATE_ACCOUNT that made the account at this row."""
     position = tables.accounts[account, _POSITION_WORD]
     if position >= work.counts[FIRST_POSITION]:
@@ -118,7 +118,7 @@ def _stored_create(tables: Tables, work: Work, i: int, account: np.int64) -> np.
 
 
 @entry((TABLES_TYPE, WORK_TYPE))
-def apply_batch(tables: Tables, work: Work) -> int:
+def apply_batch(tables: Tables, work: Work) -> I64:
     """Apply the batch in place; return how many rows of it are journal rows now, the first ones."""
     # Not plain zeros: each helper would be compiled once more for the literal 0.
     i = at = looked_up = np.int64(0)

@@ -33,7 +33,7 @@ from engine.core.kernel_stored import (
     stored_position,
 )
 from engine.core.kernel_types import FIRST_POSITION, GROUP, INCONSISTENT, UNDO_COUNT, Tables, Work
-from engine.core.kernel_u128 import ONE, U64, ZERO, add
+from engine.core.kernel_u128 import I64, ONE, U64, ZERO, add
 from engine.core.kernel_undo import (
     note_account,
     note_listed,
@@ -55,14 +55,14 @@ _FIRST_ACCOUNT_KIND: Final = np.uint64(Kind.CREATE_ACCOUNT)
 
 
 @helper
-def links_on(work: Work, i: int) -> bool:
+def links_on(work: Work, i: I64) -> bool:
     """Whether record `i` is a transfer that the next one is linked to."""
     meta = work.batch[i, 15]
     return bool(flags_of(meta) & _LINKED != ZERO and kind_of(meta) < _FIRST_ACCOUNT_KIND)
 
 
 @helper
-def unit_end(work: Work, start: int) -> int:
+def unit_end(work: Work, start: I64) -> I64:
     """Return the end (exclusive) of the unit that begins at `start`; account commands are never linked."""
     end = start + 1
     while end < len(work.batch) and links_on(work, end - 1) and kind_of(work.batch[end, 15]) < _FIRST_ACCOUNT_KIND:
@@ -71,7 +71,7 @@ def unit_end(work: Work, start: int) -> int:
 
 
 @helper
-def apply_new(tables: Tables, work: Work, start: int, end: int, at: int) -> int:
+def apply_new(tables: Tables, work: Work, start: I64, end: I64, at: I64) -> I64:
     """Judge and store records start..end-1, all ids of which are new, from row `at` on; return the row after them."""
     group, in_chain = tables.counters[GROUP], end > start + 1
     work.counts[UNDO_COUNT] = ZERO
@@ -91,7 +91,7 @@ def apply_new(tables: Tables, work: Work, start: int, end: int, at: int) -> int:
 
 
 @helper
-def look_for_ids(work: Work, start: int, end: int) -> bool:
+def look_for_ids(work: Work, start: I64, end: I64) -> bool:
     """Find the stored records with the unit's ids; return whether there is any."""
     any_known = False
     for i in range(start, end):
@@ -104,7 +104,7 @@ def look_for_ids(work: Work, start: int, end: int) -> bool:
 
 
 @outlined
-def _fail_chain(tables: Tables, work: Work, start: int, end: int, at: int, failed: int) -> None:
+def _fail_chain(tables: Tables, work: Work, start: I64, end: I64, at: I64, failed: I64) -> None:
     """Take back the legs before the failed one; all ids are burned."""
     group = tables.counters[GROUP]
     roll_back(tables, work)
@@ -115,7 +115,7 @@ def _fail_chain(tables: Tables, work: Work, start: int, end: int, at: int, faile
 
 
 @helper
-def _execute(tables: Tables, work: Work, i: int, row: int, target: np.int64, in_chain: bool) -> None:
+def _execute(tables: Tables, work: Work, i: I64, row: I64, target: I64, in_chain: bool) -> None:
     """Let the accepted journal row `row`, made of record `i`, take effect."""
     kind, debit, credit = kind_of(work.batch[row, 15]), work.debit_rows[i], work.credit_rows[i]
     if in_chain:
@@ -128,7 +128,7 @@ def _execute(tables: Tables, work: Work, i: int, row: int, target: np.int64, in_
 
 
 @outlined
-def _execute_rare(tables: Tables, work: Work, i: int, row: int, target: np.int64, in_chain: bool) -> None:
+def _execute_rare(tables: Tables, work: Work, i: I64, row: I64, target: I64, in_chain: bool) -> None:
     kind, debit, credit = kind_of(work.batch[row, 15]), work.debit_rows[i], work.credit_rows[i]
     if kind == RESERVE:
         opened = reserve(tables, work.batch, row, debit, credit, work.counts[FIRST_POSITION] + np.uint64(row))
@@ -144,7 +144,7 @@ def _execute_rare(tables: Tables, work: Work, i: int, row: int, target: np.int64
 
 
 @outlined
-def _end_or_keep(tables: Tables, work: Work, i: int, row: int, target: np.int64, in_chain: bool) -> None:
+def _end_or_keep(tables: Tables, work: Work, i: I64, row: I64, target: I64, in_chain: bool) -> None:
     """Commit or release the open reservation at `target`."""
     original = _stored_reserve(tables, work, i, target)
     if in_chain:
@@ -162,7 +162,7 @@ def _end_or_keep(tables: Tables, work: Work, i: int, row: int, target: np.int64,
 
 
 @helper
-def _stored_reserve(tables: Tables, work: Work, i: int, target: np.int64) -> np.int64:
+def _stored_reserve(tables: Tables, work: Work, i: I64, target: I64) -> I64:
     """Return the stored RESERVE of an open reservation."""
     position = tables.reservations[target, POSITION]
     if position >= work.counts[FIRST_POSITION]:
@@ -174,7 +174,7 @@ def _stored_reserve(tables: Tables, work: Work, i: int, target: np.int64) -> np.
 
 
 @outlined
-def _add_reversed(work: Work, stored: np.int64, low: U64, high: U64, in_chain: bool) -> None:
+def _add_reversed(work: Work, stored: I64, low: U64, high: U64, in_chain: bool) -> None:
     if in_chain:
         note_reversed(work, stored)
     known = len(work.known_rows)
@@ -186,7 +186,7 @@ def _add_reversed(work: Work, stored: np.int64, low: U64, high: U64, in_chain: b
 
 
 @outlined
-def answer_known(tables: Tables, work: Work, start: int, end: int, at: int) -> int:
+def answer_known(tables: Tables, work: Work, start: I64, end: I64, at: I64) -> I64:
     """Answer a unit some of whose ids are known: a replay of what is on record, or conflicts that burn the new ids.
 
     Marks in `stored` are rewritten: a leg that is on record keeps its number, a conflict gets ~number.
@@ -209,7 +209,7 @@ def answer_known(tables: Tables, work: Work, start: int, end: int, at: int) -> i
 
 
 @outlined
-def _is_on_record(work: Work, start: int, end: int, at: int) -> bool:
+def _is_on_record(work: Work, start: I64, end: I64, at: I64) -> bool:
     """Whether just this unit is on record; legs that are not part of the recorded one are marked: -2 - number.
 
     Whatever a unit stored is younger than what it met: the recorded legs stand at the end of the positions, in order,

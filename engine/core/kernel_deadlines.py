@@ -1,4 +1,4 @@
-"""A binary heap of (deadline, position, reservation row): the next reservation to expire, in one order for all replicas.
+"""A binary heap of (deadline, position, reservation row): what expires next, in one order for all replicas.
 
 Entries of reservations that ended early stay until they are met or swept: a stale one names a row that is free, or that
 holds a reservation made at another journal position.
@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.core.compiled import entry, helper, outlined
 from engine.core.kernel_types import DEADLINE_COUNT, I64_NUMBER, TABLES_TYPE, Tables, U64Array
-from engine.core.kernel_u128 import ONE, U64, ZERO
+from engine.core.kernel_u128 import I64, ONE, U64, ZERO
 
 _POSITION_WORD: Final = 12
 _DEADLINE_WORD: Final = 10
@@ -18,12 +18,12 @@ _OPEN_WORD: Final = 15
 
 
 @helper
-def _before(heap: U64Array, a: np.int64, b: np.int64) -> bool:
+def _before(heap: U64Array, a: I64, b: I64) -> bool:
     return bool(heap[a, 0] < heap[b, 0] or (heap[a, 0] == heap[b, 0] and heap[a, 1] < heap[b, 1]))
 
 
 @helper
-def _swap(heap: U64Array, a: np.int64, b: np.int64) -> None:
+def _swap(heap: U64Array, a: I64, b: I64) -> None:
     for word in range(3):
         kept = heap[a, word]
         heap[a, word] = heap[b, word]
@@ -31,7 +31,7 @@ def _swap(heap: U64Array, a: np.int64, b: np.int64) -> None:
 
 
 @outlined
-def _sink(heap: U64Array, at: np.int64, count: np.int64) -> None:
+def _sink(heap: U64Array, at: I64, count: I64) -> None:
     while True:
         child = 2 * at + 1
         if child >= count:
@@ -45,7 +45,7 @@ def _sink(heap: U64Array, at: np.int64, count: np.int64) -> None:
 
 
 @outlined
-def push_deadline(tables: Tables, deadline: U64, position: U64, row: np.int64) -> None:
+def push_deadline(tables: Tables, deadline: U64, position: U64, row: I64) -> None:
     """Add one entry; room for it was made before the batch."""
     heap = tables.deadlines
     at = np.int64(tables.counters[DEADLINE_COUNT])
@@ -67,7 +67,7 @@ def pop_deadline(tables: Tables) -> None:
 
 
 @helper
-def is_stale(tables: Tables, at: np.int64) -> bool:
+def is_stale(tables: Tables, at: I64) -> bool:
     """Whether the entry's reservation has ended."""
     row = tables.deadlines[at, 2]
     return bool(
@@ -90,7 +90,7 @@ def sweep_deadlines(tables: Tables) -> None:
 
 
 @entry((TABLES_TYPE, I64_NUMBER))
-def fill_deadlines(tables: Tables, count: int) -> None:
+def fill_deadlines(tables: Tables, count: I64) -> None:
     """Make the heap from the open ones among the first `count` reservation rows."""
     tables.counters[DEADLINE_COUNT] = ZERO
     for row in range(count):

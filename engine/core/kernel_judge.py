@@ -1,6 +1,7 @@
-"""Judging one transfer in the compiled kernel: the first reason to refuse it, in the precedence of `outcomes.PRECEDENCE`.
+"""Judging one transfer in the compiled kernel: the first reason to refuse it, by `outcomes.PRECEDENCE`.
 
-Judging changes nothing. The places come first (ledger, group, accounts), then what is followed, then the accounts' state.
+Judging changes nothing. The places come first (ledger, group, accounts), then what is followed, then the accounts'
+state.
 """
 
 from typing import Final
@@ -39,7 +40,7 @@ from engine.core.kernel_reservations import (
 from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_meta
 from engine.core.kernel_tables import find_reservation
 from engine.core.kernel_types import ELSEWHERE, HASH_SEED, RECORD_TIME, UNKNOWN, Tables, Work
-from engine.core.kernel_u128 import FULL, U64, ZERO, less, subtract
+from engine.core.kernel_u128 import FULL, I64, U64, ZERO, less, subtract
 from engine.core.outcomes import Outcome
 from engine.core.placement import hash_id
 from engine.core.records import Flag, Kind, Words
@@ -82,7 +83,7 @@ _CREDIT_LIMIT_EXCEEDED: Final = np.uint64(Outcome.CREDIT_LIMIT_EXCEEDED)
 
 
 @helper
-def judge(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, np.int64]:
+def judge(tables: Tables, work: Work, i: I64) -> tuple[U64, U64, U64, I64]:
     """Judge record `i`: (refusal or `ACCEPTED`, amount to move low, high, target).
 
     The target of a COMMIT or RELEASE is its reservation's row; of a REVERSE, the stored original.
@@ -103,7 +104,7 @@ def judge(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, np.int64]:
 
 
 @helper
-def _refuse_places(tables: Tables, work: Work, i: int) -> U64:
+def _refuse_places(tables: Tables, work: Work, i: I64) -> U64:
     debit, credit, ledger = work.debit_rows[i], work.credit_rows[i], work.batch[i, 14] & M32
     if debit >= 0 and credit >= 0:
         differs = (tables.accounts[debit, LEDGER_WORD] ^ ledger) | (tables.accounts[credit, LEDGER_WORD] ^ ledger)
@@ -113,7 +114,7 @@ def _refuse_places(tables: Tables, work: Work, i: int) -> U64:
 
 
 @outlined
-def _refuse_bad_places(tables: Tables, debit: np.int64, credit: np.int64, ledger: U64) -> U64:
+def _refuse_bad_places(tables: Tables, debit: I64, credit: I64, ledger: U64) -> U64:
     if not ledger_known(tables, ledger):
         return _LEDGER_UNKNOWN
     if debit == ELSEWHERE or credit == ELSEWHERE:
@@ -126,7 +127,7 @@ def _refuse_bad_places(tables: Tables, debit: np.int64, credit: np.int64, ledger
 
 
 @outlined
-def _judge_followed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, np.int64]:
+def _judge_followed(tables: Tables, work: Work, i: I64) -> tuple[U64, U64, U64, I64]:
     if kind_of(work.batch[i, 15]) == REVERSE:
         return _judge_reversed(tables, work, i)
     row = find_reservation(tables, work.batch[i, 8], work.batch[i, 9])
@@ -136,7 +137,7 @@ def _judge_followed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, 
 
 
 @helper
-def _judge_open(tables: Tables, work: Work, i: int, row: np.int64) -> tuple[U64, U64, U64, np.int64]:
+def _judge_open(tables: Tables, work: Work, i: I64, row: I64) -> tuple[U64, U64, U64, I64]:
     reservation, low, high = tables.reservations[row], work.batch[i, 6], work.batch[i, 7]
     refusal = ACCEPTED
     if reservation[LEDGER] != work.batch[i, 14] & M32:
@@ -155,7 +156,7 @@ def _judge_open(tables: Tables, work: Work, i: int, row: np.int64) -> tuple[U64,
 
 
 @helper
-def _find_followed(tables: Tables, work: Work, i: int) -> np.int64:
+def _find_followed(tables: Tables, work: Work, i: I64) -> I64:
     if work.followed_row[i] >= 0:
         return work.followed_row[i]
     low, high = work.batch[i, 8], work.batch[i, 9]
@@ -163,7 +164,7 @@ def _find_followed(tables: Tables, work: Work, i: int) -> np.int64:
 
 
 @outlined
-def _refuse_original(work: Work, i: int, stored: np.int64, kinds_fit: bool) -> U64:
+def _refuse_original(work: Work, i: I64, stored: I64, kinds_fit: bool) -> U64:
     """Whether the original's ledger and accounts are the follower's."""
     if not kinds_fit:
         return _FOLLOWED_KIND
@@ -179,12 +180,12 @@ def _refuse_original(work: Work, i: int, stored: np.int64, kinds_fit: bool) -> U
 
 
 @helper
-def _took_effect(work: Work, stored: np.int64) -> bool:
+def _took_effect(work: Work, stored: I64) -> bool:
     return bool(stored >= 0 and outcome_of(stored_meta(work, stored)) <= _LAST_EFFECTIVE)
 
 
 @outlined
-def _refuse_ended(tables: Tables, work: Work, i: int) -> U64:
+def _refuse_ended(tables: Tables, work: Work, i: I64) -> U64:
     """Say why there is no open reservation of the followed id."""
     stored = _find_followed(tables, work, i)
     if not _took_effect(work, stored):
@@ -201,7 +202,7 @@ def _refuse_ended(tables: Tables, work: Work, i: int) -> U64:
 
 
 @outlined
-def _judge_reversed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, np.int64]:
+def _judge_reversed(tables: Tables, work: Work, i: I64) -> tuple[U64, U64, U64, I64]:
     low, high = work.batch[i, 6], work.batch[i, 7]
     stored = _find_followed(tables, work, i)
     if not _took_effect(work, stored):
@@ -216,7 +217,7 @@ def _judge_reversed(tables: Tables, work: Work, i: int) -> tuple[U64, U64, U64, 
 
 
 @helper
-def _left_to_reverse(work: Work, stored: np.int64) -> tuple[U64, U64]:
+def _left_to_reverse(work: Work, stored: I64) -> tuple[U64, U64]:
     known = len(work.known_rows)
     rows, sums, at = work.known_rows, work.known_reversed, stored
     if stored >= known:
@@ -225,7 +226,7 @@ def _left_to_reverse(work: Work, stored: np.int64) -> tuple[U64, U64]:
 
 
 @helper
-def _refuse_state(tables: Tables, work: Work, i: int) -> U64:
+def _refuse_state(tables: Tables, work: Work, i: I64) -> U64:
     debit = tables.accounts[work.debit_rows[i], FLAGS_WORD]
     credit = tables.accounts[work.credit_rows[i], FLAGS_WORD]
     if (debit | credit) & (CLOSED | FROZEN) == ZERO:
@@ -238,7 +239,7 @@ def _refuse_state(tables: Tables, work: Work, i: int) -> U64:
 
 
 @helper
-def _balanced(tables: Tables, work: Work, i: int, low: U64, high: U64) -> tuple[U64, U64]:
+def _balanced(tables: Tables, work: Work, i: I64, low: U64, high: U64) -> tuple[U64, U64]:
     """Cut the amount of a balancing transfer down to what is available."""
     flags, accounts = flags_of(work.batch[i, 15]), tables.accounts
     if flags & _BALANCING == ZERO:
@@ -253,17 +254,17 @@ def _balanced(tables: Tables, work: Work, i: int, low: U64, high: U64) -> tuple[
 
 
 @helper
-def _debit_overflows(accounts: Words, row: np.int64, low: U64, high: U64) -> bool:
+def _debit_overflows(accounts: Words, row: I64, low: U64, high: U64) -> bool:
     return overflows(accounts, row, DEBITS_POSTED, DEBITS_RESERVED, low, high)
 
 
 @helper
-def _credit_overflows(accounts: Words, row: np.int64, low: U64, high: U64) -> bool:
+def _credit_overflows(accounts: Words, row: I64, low: U64, high: U64) -> bool:
     return overflows(accounts, row, CREDITS_POSTED, CREDITS_RESERVED, low, high)
 
 
 @helper
-def _refuse_amount(tables: Tables, work: Work, i: int, low: U64, high: U64) -> U64:
+def _refuse_amount(tables: Tables, work: Work, i: I64, low: U64, high: U64) -> U64:
     """Judge bounds and limits. A REVERSE debits its credit account, and credits its debit account."""
     accounts = tables.accounts
     if kind_of(work.batch[i, 15]) != REVERSE:

@@ -1,4 +1,4 @@
-"""Rolling a book forward over journal rows, in the compiled kernel: what took effect is done again, nothing is judged."""
+"""Rolling a book forward over journal rows, compiled: what took effect is done again, nothing is judged."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ from engine.core.kernel_types import (
     WORDS_TYPE,
     Tables,
 )
-from engine.core.kernel_u128 import ONE, U64, ZERO
+from engine.core.kernel_u128 import I64, ONE, U64, ZERO
 from engine.core.placement import hash_id
 from engine.core.records import Flag, Kind, Words
 
@@ -30,14 +30,14 @@ _LAST_EFFECTIVE: Final = np.uint64(9)
 
 
 @outlined
-def _find_account(tables: Tables, low: U64, high: U64) -> np.int64:
+def _find_account(tables: Tables, low: U64, high: U64) -> I64:
     """Find the row whatever the slot map says now: it was right when the row was judged."""
     digest = hash_id(low, high, tables.counters[HASH_SEED])
     return find_hashed(tables.account_slots, tables.accounts, digest, low, high)
 
 
 @outlined
-def _redo_followed(tables: Tables, rows: Words, at: int, kind: U64) -> bool:
+def _redo_followed(tables: Tables, rows: Words, at: I64, kind: U64) -> bool:
     row = find_reservation(tables, rows[at, 8], rows[at, 9])
     if row < 0:
         return False
@@ -51,7 +51,7 @@ def _redo_followed(tables: Tables, rows: Words, at: int, kind: U64) -> bool:
 
 
 @outlined
-def _redo(tables: Tables, rows: Words, at: int) -> bool:
+def _redo(tables: Tables, rows: Words, at: I64) -> bool:
     kind = kind_of(rows[at, 15])
     if kind == _SETTINGS:
         return True
@@ -64,7 +64,7 @@ def _redo(tables: Tables, rows: Words, at: int) -> bool:
     if kind == UPDATE_ACCOUNT:
         if debit >= 0:
             update_account(tables, rows, at, debit)
-        return debit >= 0
+        return bool(debit >= 0)
     credit = _find_account(tables, rows[at, 4], rows[at, 5])
     if debit < 0 or credit < 0:
         return False
@@ -80,7 +80,7 @@ def _redo(tables: Tables, rows: Words, at: int) -> bool:
 
 
 @entry((TABLES_TYPE, WORDS_TYPE))
-def replay(tables: Tables, rows: Words) -> int:
+def replay(tables: Tables, rows: Words) -> I64:
     """Roll forward over `rows`; return how many fitted: fewer than all if one does not, which damage alone explains."""
     counters = tables.counters
     for at in range(len(rows)):

@@ -32,7 +32,7 @@ from engine.core.kernel_types import (
     Tables,
     Work,
 )
-from engine.core.kernel_u128 import ONE, U64, ZERO, subtract
+from engine.core.kernel_u128 import I64, ONE, U64, ZERO, subtract
 from engine.core.known import Ended
 from engine.core.outcomes import Outcome
 from engine.core.placement import hash_id
@@ -56,25 +56,25 @@ _EXPIRED_META: Final = np.uint64((Outcome.POSTED << 32) | (Kind.EXPIRE << 16))
 
 
 @helper
-def debit_row_of(tables: Tables, row: np.int64) -> np.int64:
+def debit_row_of(tables: Tables, row: I64) -> I64:
     """Return the account row of a reservation's debit side."""
     return np.int64(tables.reservations[row, ROWS] & M32)
 
 
 @helper
-def credit_row_of(tables: Tables, row: np.int64) -> np.int64:
+def credit_row_of(tables: Tables, row: I64) -> I64:
     """Return the account row of a reservation's credit side."""
     return np.int64(tables.reservations[row, ROWS] >> SHIFT_32)
 
 
 @helper
-def touch_reservation(tables: Tables, row: np.int64) -> None:
+def touch_reservation(tables: Tables, row: I64) -> None:
     """Mark the chunk of this row as changed since the last checkpoint."""
     tables.dirty_reservations[row >> CHUNK_SHIFT] = 1
 
 
 @helper
-def _move_reserved(tables: Tables, row: np.int64) -> tuple[np.int64, np.int64]:
+def _move_reserved(tables: Tables, row: I64) -> tuple[I64, I64]:
     debit, credit = debit_row_of(tables, row), credit_row_of(tables, row)
     touch_account(tables, debit)
     touch_account(tables, credit)
@@ -83,7 +83,7 @@ def _move_reserved(tables: Tables, row: np.int64) -> tuple[np.int64, np.int64]:
 
 
 @helper
-def _take_row(tables: Tables) -> np.int64:
+def _take_row(tables: Tables) -> I64:
     counters = tables.counters
     if counters[FREE_COUNT] != ZERO:
         counters[FREE_COUNT] -= ONE
@@ -94,7 +94,7 @@ def _take_row(tables: Tables) -> np.int64:
 
 
 @outlined
-def list_reservation(tables: Tables, row: np.int64) -> None:
+def list_reservation(tables: Tables, row: I64) -> None:
     """Make the filled row an open reservation."""
     reservation = tables.reservations[row]
     reservation[OPEN] = ONE
@@ -105,7 +105,7 @@ def list_reservation(tables: Tables, row: np.int64) -> None:
 
 
 @outlined
-def unlist_reservation(tables: Tables, row: np.int64) -> None:
+def unlist_reservation(tables: Tables, row: I64) -> None:
     """End the reservation; its row is free, and keeps its words until it is taken again."""
     delete(tables.reservation_slots, tables.reservations, row, tables.counters[HASH_SEED])
     tables.reservations[row, OPEN] = ZERO
@@ -116,14 +116,14 @@ def unlist_reservation(tables: Tables, row: np.int64) -> None:
 
 
 @outlined
-def relist_reservation(tables: Tables, row: np.int64) -> None:
+def relist_reservation(tables: Tables, row: I64) -> None:
     """Undo the latest `unlist_reservation`."""
     tables.counters[FREE_COUNT] -= ONE
     list_reservation(tables, row)
 
 
 @outlined
-def reserve(tables: Tables, rows: Words, at: int, debit: np.int64, credit: np.int64, position: U64) -> np.int64:
+def reserve(tables: Tables, rows: Words, at: I64, debit: I64, credit: I64, position: U64) -> I64:
     """Open the reservation that the stored RESERVE row `at` describes; return its row."""
     row = _take_row(tables)
     reservation = tables.reservations[row]
@@ -147,7 +147,7 @@ def reserve(tables: Tables, rows: Words, at: int, debit: np.int64, credit: np.in
 
 
 @outlined
-def commit(tables: Tables, row: np.int64, low: U64, high: U64, keep_rest: bool) -> bool:
+def commit(tables: Tables, row: I64, low: U64, high: U64, keep_rest: bool) -> bool:
     """Post up to what is left of a reservation; return whether that ended it."""
     reservation = tables.reservations[row]
     debit, credit = _move_reserved(tables, row)
@@ -166,7 +166,7 @@ def commit(tables: Tables, row: np.int64, low: U64, high: U64, keep_rest: bool) 
 
 
 @outlined
-def release(tables: Tables, row: np.int64) -> None:
+def release(tables: Tables, row: I64) -> None:
     """Give back what is left of a reservation, and end it."""
     low, high = tables.reservations[row, REMAINING], tables.reservations[row, REMAINING + 1]
     debit, credit = _move_reserved(tables, row)
@@ -176,7 +176,7 @@ def release(tables: Tables, row: np.int64) -> None:
 
 
 @helper
-def _write_expiry(tables: Tables, rows: Words, at: int, row: np.int64, timestamp_ns: U64) -> None:
+def _write_expiry(tables: Tables, rows: Words, at: I64, row: I64, timestamp_ns: U64) -> None:
     reservation = tables.reservations[row]
     for word in range(8):
         rows[at, word] = reservation[word]
@@ -188,7 +188,7 @@ def _write_expiry(tables: Tables, rows: Words, at: int, row: np.int64, timestamp
 
 
 @entry((TABLES_TYPE, WORDS_TYPE, U64_NUMBER, U64_NUMBER))
-def expire_due(tables: Tables, rows: Words, record_time_ns: U64, first_timestamp_ns: U64) -> int:
+def expire_due(tables: Tables, rows: Words, record_time_ns: U64, first_timestamp_ns: U64) -> I64:
     """Expire what is due at the record's time, in order of deadline, then position; return the EXPIRE rows written.
 
     At most as many as `rows` has room for; the first gets `first_timestamp_ns`, each later one a nanosecond more.
@@ -207,7 +207,7 @@ def expire_due(tables: Tables, rows: Words, record_time_ns: U64, first_timestamp
 
 
 @helper
-def mark_ended(work: Work, stored: np.int64, how: np.uint8) -> None:
+def mark_ended(work: Work, stored: I64, how: np.uint8) -> None:
     """Note, beside the stored RESERVE, how its reservation ended."""
     known = len(work.known_rows)
     if stored < known:

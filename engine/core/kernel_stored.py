@@ -7,7 +7,7 @@ import numpy as np
 from engine.core.compiled import helper, outlined
 from engine.core.kernel_accounts import M16, M32, SHIFT_32
 from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIMESTAMP, Tables, Work
-from engine.core.kernel_u128 import FULL, ONE, U64, ZERO
+from engine.core.kernel_u128 import FULL, I64, ONE, U64, ZERO
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Flag, Kind
 
@@ -61,14 +61,14 @@ def leg_of(meta: U64) -> U64:
 
 
 @helper
-def stored_meta(work: Work, stored: np.int64) -> U64:
+def stored_meta(work: Work, stored: I64) -> U64:
     """Return word 15 of a stored record."""
     known = len(work.known_rows)
     return work.known_rows[stored, 15] if stored < known else work.batch[stored - known, 15]
 
 
 @helper
-def stored_position(work: Work, stored: np.int64) -> U64:
+def stored_position(work: Work, stored: I64) -> U64:
     """Return the journal position of a stored record."""
     known = len(work.known_rows)
     if stored < known:
@@ -77,7 +77,7 @@ def stored_position(work: Work, stored: np.int64) -> U64:
 
 
 @helper
-def stored_asked(work: Work, stored: np.int64) -> tuple[U64, U64]:
+def stored_asked(work: Work, stored: I64) -> tuple[U64, U64]:
     """Return the amount that a stored record asked for."""
     known = len(work.known_rows)
     if stored < known:
@@ -86,7 +86,7 @@ def stored_asked(work: Work, stored: np.int64) -> tuple[U64, U64]:
 
 
 @helper
-def ends_chain(work: Work, stored: np.int64, at: int) -> bool:
+def ends_chain(work: Work, stored: I64, at: I64) -> bool:
     """Whether a stored record is its chain's last leg, or alone; `at` rows of this batch are stored."""
     known = len(work.known_rows)
     if stored < known:
@@ -96,7 +96,7 @@ def ends_chain(work: Work, stored: np.int64, at: int) -> bool:
 
 
 @helper
-def find_in_batch(work: Work, digest: U64, low: U64, high: U64) -> np.int64:
+def find_in_batch(work: Work, digest: U64, low: U64, high: U64) -> I64:
     """Return the record that this batch has stored under the id, or -1."""
     mask = np.uint64(len(work.id_slots) - 1)
     slot = digest & mask
@@ -109,7 +109,7 @@ def find_in_batch(work: Work, digest: U64, low: U64, high: U64) -> np.int64:
 
 
 @helper
-def _list_in_batch(work: Work, digest: U64, at: int) -> None:
+def _list_in_batch(work: Work, digest: U64, at: I64) -> None:
     mask = np.uint64(len(work.id_slots) - 1)
     slot = digest & mask
     while work.id_slots[slot] != 0:
@@ -118,7 +118,7 @@ def _list_in_batch(work: Work, digest: U64, at: int) -> None:
 
 
 @helper
-def answer(work: Work, i: int, position: U64, timestamp_ns: U64, outcome: U64, group: U64) -> None:
+def answer(work: Work, i: I64, position: U64, timestamp_ns: U64, outcome: U64, group: U64) -> None:
     """Fill the result of record `i`; `outcome` carries the result's flags from bit 16 on."""
     work.results[i, 0] = position
     work.results[i, 1] = timestamp_ns
@@ -126,7 +126,7 @@ def answer(work: Work, i: int, position: U64, timestamp_ns: U64, outcome: U64, g
 
 
 @helper
-def answer_replayed(work: Work, i: int, stored: np.int64, group: U64) -> None:
+def answer_replayed(work: Work, i: I64, stored: I64, group: U64) -> None:
     """Give the stored answer again."""
     known = len(work.known_rows)
     timestamp_ns = work.known_rows[stored, 13] if stored < known else work.batch[stored - known, 13]
@@ -135,13 +135,13 @@ def answer_replayed(work: Work, i: int, stored: np.int64, group: U64) -> None:
 
 
 @helper
-def answer_unstored(work: Work, i: int, outcome: U64, group: U64) -> None:
+def answer_unstored(work: Work, i: I64, outcome: U64, group: U64) -> None:
     """Answer a conflict, or a refused CREATE_ACCOUNT: nothing is stored."""
     answer(work, i, FULL, ZERO, outcome, group)
 
 
 @helper
-def store(tables: Tables, work: Work, i: int, at: int, outcome: U64, leg: U64, group: U64) -> None:
+def store(tables: Tables, work: Work, i: I64, at: I64, outcome: U64, leg: U64, group: U64) -> None:
     """Make record `i` the journal row `at` of the block, and its answer."""
     batch = work.batch
     if i != at:
@@ -156,7 +156,7 @@ def store(tables: Tables, work: Work, i: int, at: int, outcome: U64, leg: U64, g
 
 
 @helper
-def set_moved(work: Work, at: int, low: U64, high: U64) -> None:
+def set_moved(work: Work, at: I64, low: U64, high: U64) -> None:
     """Let row `at` say what moved."""
     if work.batch[at, 6] != low or work.batch[at, 7] != high:
         work.batch[at, 6], work.batch[at, 7] = low, high
@@ -164,7 +164,7 @@ def set_moved(work: Work, at: int, low: U64, high: U64) -> None:
 
 
 @outlined
-def refuse_stored(work: Work, i: int, at: int, outcome: U64, group: U64) -> None:
+def refuse_stored(work: Work, i: I64, at: I64, outcome: U64, group: U64) -> None:
     """Turn the stored row `at` of record `i` into a refusal: its chain was rolled back."""
     work.batch[at, 6], work.batch[at, 7] = work.asked[at, 0], work.asked[at, 1]
     work.batch[at, 15] = (work.batch[at, 15] & ~(M16 << SHIFT_32)) | (outcome << SHIFT_32)
@@ -172,7 +172,7 @@ def refuse_stored(work: Work, i: int, at: int, outcome: U64, group: U64) -> None
 
 
 @outlined
-def conflict(work: Work, i: int, stored: np.int64) -> U64:
+def conflict(work: Work, i: I64, stored: I64) -> U64:
     """Compare record `i` with the stored record of its id: the first field that differs, as an outcome; 0 if none does.
 
     Fields in the order of the outcomes' numbers; of the chain only LINKED is seen here.

@@ -23,7 +23,7 @@ from engine.core.kernel_types import (
     Tables,
     U64Array,
 )
-from engine.core.kernel_u128 import ONE, U64, ZERO
+from engine.core.kernel_u128 import I64, ONE, U64, ZERO
 from engine.core.placement import hash_id
 from engine.core.records import Words
 
@@ -34,7 +34,7 @@ _OPEN_WORD: Final = 15
 
 
 @helper
-def find_hashed(slots: U64Array, rows: Words, digest: U64, low: U64, high: U64) -> np.int64:
+def find_hashed(slots: U64Array, rows: Words, digest: U64, low: U64, high: U64) -> I64:
     """Return the row whose first two words are the id; -1 if there is none."""
     mask = np.uint64(len(slots) - 1)
     slot = digest & mask
@@ -48,7 +48,7 @@ def find_hashed(slots: U64Array, rows: Words, digest: U64, low: U64, high: U64) 
 
 
 @helper
-def insert(slots: U64Array, digest: U64, row: np.int64) -> None:
+def insert(slots: U64Array, digest: U64, row: I64) -> None:
     """Add a row whose id is not in the table yet."""
     mask = np.uint64(len(slots) - 1)
     slot = digest & mask
@@ -58,7 +58,7 @@ def insert(slots: U64Array, digest: U64, row: np.int64) -> None:
 
 
 @outlined
-def delete(slots: U64Array, rows: Words, row: np.int64, seed: U64) -> None:
+def delete(slots: U64Array, rows: Words, row: I64, seed: U64) -> None:
     """Remove `row`, whose id words still stand, and close the gap: no tombstones, so that probes stay short."""
     mask = np.uint64(len(slots) - 1)
     slot = hash_id(rows[row, 0], rows[row, 1], seed) & mask
@@ -78,7 +78,7 @@ def delete(slots: U64Array, rows: Words, row: np.int64, seed: U64) -> None:
 
 
 @helper
-def find_account(tables: Tables, low: U64, high: U64) -> np.int64:
+def find_account(tables: Tables, low: U64, high: U64) -> I64:
     """Return the account's row, `UNKNOWN`, or `ELSEWHERE`: the slot map decides, even if the row is still here."""
     digest = hash_id(low, high, tables.counters[HASH_SEED])
     if not tables.slot_is_ours[digest >> _SLOT_SHIFT]:
@@ -88,21 +88,21 @@ def find_account(tables: Tables, low: U64, high: U64) -> np.int64:
 
 
 @helper
-def find_reservation(tables: Tables, low: U64, high: U64) -> np.int64:
+def find_reservation(tables: Tables, low: U64, high: U64) -> I64:
     """Return the row of the open reservation with this id; -1 if there is none."""
     digest = hash_id(low, high, tables.counters[HASH_SEED])
     return find_hashed(tables.reservation_slots, tables.reservations, digest, low, high)
 
 
 @entry((U64_TYPE, WORDS_TYPE, I64_NUMBER, U64_NUMBER))
-def index_accounts(slots: U64Array, rows: Words, count: int, seed: U64) -> None:
+def index_accounts(slots: U64Array, rows: Words, count: I64, seed: U64) -> None:
     """Fill an empty table with the first `count` account rows."""
     for row in range(count):
         insert(slots, hash_id(rows[row, 0], rows[row, 1], seed), np.int64(row))
 
 
 @entry((U64_TYPE, WORDS_TYPE, I64_NUMBER, U64_NUMBER))
-def index_reservations(slots: U64Array, rows: Words, count: int, seed: U64) -> None:
+def index_reservations(slots: U64Array, rows: Words, count: I64, seed: U64) -> None:
     """Fill an empty table with the open ones among the first `count` reservation rows."""
     for row in range(count):
         if rows[row, _OPEN_WORD] != ZERO:

@@ -4,13 +4,16 @@ Every constant is wrapped in np.uint64: a u64 meeting a Python int becomes a flo
 below 2^128 (DESIGN §4: posted + reserved stays below 2^127), so nothing here wraps.
 """
 
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from engine.core.compiled import helper
 
-U64 = np.uint64
+U64: TypeAlias = Any
+"""A u64 in the kernel. Numba infers the types there; NumPy's own say too little about scalars to check them."""
+I64: TypeAlias = Any
+"""An i64 in the kernel: the number of a row, or of a record."""
 ZERO: Final = np.uint64(0)
 ONE: Final = np.uint64(1)
 FULL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)

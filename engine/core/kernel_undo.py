@@ -7,7 +7,7 @@ import numpy as np
 from engine.core.compiled import outlined
 from engine.core.kernel_reservations import REMAINING, relist_reservation, touch_reservation, unlist_reservation
 from engine.core.kernel_types import UNDO_COUNT, Tables, Work
-from engine.core.kernel_u128 import ONE, U64, ZERO
+from engine.core.kernel_u128 import I64, ONE, U64, ZERO
 
 UNDO_PER_LEG: Final = 5
 UNDO_WORDS: Final = 18
@@ -21,7 +21,7 @@ _REVERSED: Final = np.uint64(6)
 
 
 @outlined
-def _note(work: Work, what: U64, which: np.int64) -> U64:
+def _note(work: Work, what: U64, which: I64) -> U64:
     at = work.counts[UNDO_COUNT]
     work.counts[UNDO_COUNT] += ONE
     work.undo[at, 0], work.undo[at, 1] = what, np.uint64(which)
@@ -29,7 +29,7 @@ def _note(work: Work, what: U64, which: np.int64) -> U64:
 
 
 @outlined
-def note_account(tables: Tables, work: Work, row: np.int64) -> None:
+def note_account(tables: Tables, work: Work, row: I64) -> None:
     """Before its counters change."""
     at = _note(work, _ACCOUNT, row)
     for word in range(8):
@@ -37,7 +37,7 @@ def note_account(tables: Tables, work: Work, row: np.int64) -> None:
 
 
 @outlined
-def note_remaining(tables: Tables, work: Work, row: np.int64) -> None:
+def note_remaining(tables: Tables, work: Work, row: I64) -> None:
     """Before a reservation is committed or released."""
     at = _note(work, _REMAINING, row)
     work.undo[at, 2] = tables.reservations[row, REMAINING]
@@ -45,13 +45,13 @@ def note_remaining(tables: Tables, work: Work, row: np.int64) -> None:
 
 
 @outlined
-def note_listed(work: Work, row: np.int64) -> None:
+def note_listed(work: Work, row: I64) -> None:
     """After a reservation was opened."""
     _note(work, _LISTED, row)
 
 
 @outlined
-def note_unlisted(tables: Tables, work: Work, row: np.int64, stored: np.int64) -> None:
+def note_unlisted(tables: Tables, work: Work, row: I64, stored: I64) -> None:
     """After a reservation ended; `stored` is its RESERVE. All words are noted: a later leg may reserve in this row."""
     at = _note(work, _UNLISTED, row)
     for word in range(16):
@@ -60,7 +60,7 @@ def note_unlisted(tables: Tables, work: Work, row: np.int64, stored: np.int64) -
 
 
 @outlined
-def note_reversed(work: Work, stored: np.int64) -> None:
+def note_reversed(work: Work, stored: I64) -> None:
     """Before the sum reversed of a stored transfer grows."""
     at, known = _note(work, _REVERSED, stored), len(work.known_rows)
     for word in range(2):
@@ -95,7 +95,7 @@ def roll_back(tables: Tables, work: Work) -> None:
 
 
 @outlined
-def _restore_beside(work: Work, at: U64, what: U64, which: np.int64) -> None:
+def _restore_beside(work: Work, at: U64, what: U64, which: I64) -> None:
     known = len(work.known_rows)
     if what == _ENDED:
         if which < known:

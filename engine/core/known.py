@@ -15,9 +15,9 @@ class Known(NamedTuple):
 
     Only stored transfers and UPDATE_ACCOUNTs count (outcomes, posted or refused), and, for a CREATE_ACCOUNT whose
     account is in the `Book`, the CREATE_ACCOUNT row that made it (its position is word 15 of the account's row). EXPIRE
-    and SETTINGS rows never count. *Open* reservations are in the `Book`. Records of the same batch are not known yet: the
-    kernel finds those by itself. Each stored row is in `rows` once, however many records name it, because the kernel
-    sums up in `ended` and `reversed` as it goes.
+    and SETTINGS rows never count. *Open* reservations are in the `Book`. Records of the same batch are not known yet:
+    the kernel finds those by itself. Each stored row is in `rows` once, however many records name it, because the
+    kernel sums up in `ended` and `reversed` as it goes.
     """
 
     id_row: npt.NDArray[np.int64]

@@ -7,6 +7,8 @@ BATCH_TRANSFERS_MAX: Final = 8190
 BATCH_BYTES_MAX: Final = 1 << 20
 """Bytes of one call's batch: 8190 x 128 fits."""
 CHAIN_LEGS_MAX: Final = BATCH_TRANSFERS_MAX
+CHAIN_GROUPS_MAX: Final = 16
+"""Groups that one chain may touch, its decider included: each of them keeps the whole chain on record."""
 LOG_RECORD_BYTES_TARGET: Final = 128 << 10
 """The batcher closes a log record at about this size; a chain is never cut, so it may reach `LOG_RECORD_BYTES_MAX`."""
 LOG_RECORD_BYTES_MAX: Final = (1 << 20) + (256 << 10)

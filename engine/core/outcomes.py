@@ -7,6 +7,7 @@ outcome, not an outcome: the stored answer, given again.
 """
 
 from enum import IntEnum, IntFlag
+from typing import Final
 
 
 class Outcome(IntEnum):
@@ -97,3 +98,41 @@ def took_effect(outcome: int) -> bool:
 def is_conflict(outcome: int) -> bool:
     """Whether the id belongs to another body: answered, never stored."""
     return 10 <= outcome <= 39
+
+
+PRECEDENCE: Final = (
+    Outcome.LEDGER_UNKNOWN,
+    Outcome.ACCOUNT_IN_ANOTHER_GROUP,
+    Outcome.DAY_CLOSED,
+    Outcome.ACCOUNT_ID_RESERVED,
+    Outcome.ACCOUNT_UNKNOWN,
+    Outcome.DEBIT_ACCOUNT_UNKNOWN,
+    Outcome.CREDIT_ACCOUNT_UNKNOWN,
+    Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER,
+    Outcome.CREDIT_ACCOUNT_OF_ANOTHER_LEDGER,
+    Outcome.FOLLOWED_MISSING,
+    Outcome.FOLLOWED_OF_WRONG_KIND,
+    Outcome.FOLLOWED_OF_ANOTHER_LEDGER,
+    Outcome.FOLLOWED_DEBIT_ACCOUNT_DIFFERS,
+    Outcome.FOLLOWED_CREDIT_ACCOUNT_DIFFERS,
+    Outcome.RESERVATION_ALREADY_COMMITTED,
+    Outcome.RESERVATION_ALREADY_RELEASED,
+    Outcome.RESERVATION_EXPIRED,
+    Outcome.AMOUNT_EXCEEDS_RESERVATION,
+    Outcome.AMOUNT_EXCEEDS_ORIGINAL,
+    Outcome.DEBIT_ACCOUNT_CLOSED,
+    Outcome.CREDIT_ACCOUNT_CLOSED,
+    Outcome.DEBIT_ACCOUNT_FROZEN,
+    Outcome.CREDIT_ACCOUNT_FROZEN,
+    Outcome.DEBIT_ACCOUNT_OVERFLOW,
+    Outcome.CREDIT_ACCOUNT_OVERFLOW,
+    Outcome.INSUFFICIENT_FUNDS,
+    Outcome.CREDIT_LIMIT_EXCEEDED,
+    Outcome.ACCOUNT_VERSION_DIFFERS,
+    Outcome.ACCOUNT_CLOSED,
+    Outcome.ACCOUNT_NOT_EMPTY,
+    Outcome.LIMIT_BELOW_USE,
+)
+"""The reasons to refuse a record, in the order in which they are looked for: the first that holds is its outcome. (Where
+it is; what it follows; in which state its accounts are; what the amount would do.) A known id is answered before, by
+the fields in the order of `model.CONFLICTS`; CHAIN_FAILED goes to the legs that are not looked at."""

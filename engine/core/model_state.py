@@ -1,0 +1,195 @@
+"""What the plain model remembers: records in Python values, accounts, and stored records with their outcomes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from engine.core.outcomes import Outcome, took_effect
+from engine.core.records import RECORD, AccountFlag, Flag, Kind
+
+NS_PER_S: Final = 1_000_000_000
+NO_ID: Final = bytes(16)
+_LOW: Final = (1 << 64) - 1
+
+
+class Event(NamedTuple):
+    """One record, unpacked; ids are 16 bytes, amounts are ints."""
+
+    id: bytes = NO_ID
+    kind: int = Kind.UNSPECIFIED
+    debit: bytes = NO_ID
+    credit: bytes = NO_ID
+    amount: int = 0
+    followed: bytes = NO_ID
+    reference: bytes = NO_ID
+    effective_at: int = 0
+    timestamp: int = 0
+    ledger: int = 0
+    timeout_or_version: int = 0
+    code: int = 0
+    flags: int = 0
+    outcome: int = 0
+    leg: int = 0
+
+    @property
+    def is_account_command(self) -> bool:
+        """Whether flags are an account's, and no chain is possible."""
+        return self.kind >= Kind.CREATE_ACCOUNT
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the next record is a leg of the same chain."""
+        return not self.is_account_command and bool(self.flags & Flag.LINKED)
+
+    @property
+    def own_flags(self) -> int:
+        """The flags without LINKED, which belongs to the chain."""
+        return self.flags if self.is_account_command else self.flags & ~Flag.LINKED
+
+    @property
+    def timeout_s(self) -> int:
+        """Seconds until a reservation expires; 0: never."""
+        return 0 if self.kind == Kind.UPDATE_ACCOUNT else self.timeout_or_version
+
+    @property
+    def expected_version(self) -> int:
+        """Of the account that an UPDATE_ACCOUNT changes."""
+        return self.timeout_or_version if self.kind == Kind.UPDATE_ACCOUNT else 0
+
+
+def unpack(packed: bytes) -> Iterator[Event]:
+    """Read packed records one by one."""
+    for row in np.frombuffer(packed, RECORD):
+        yield Event(
+            id=bytes(row["id"]),
+            kind=int(row["kind"]),
+            debit=bytes(row["debit"]),
+            credit=bytes(row["credit"]),
+            amount=int(row["amount_low"]) | int(row["amount_high"]) << 64,
+            followed=bytes(row["followed"]),
+            reference=bytes(row["reference"]),
+            effective_at=int(row["effective_at"]),
+            timestamp=int(row["timestamp"]),
+            ledger=int(row["ledger"]),
+            timeout_or_version=int(row["timeout_s"]),
+            code=int(row["code"]),
+            flags=int(row["flags"]),
+            outcome=int(row["outcome"]),
+            leg=int(row["leg"]),
+        )
+
+
+def pack(event: Event) -> bytes:
+    """Inverse of `unpack`, for one record."""
+    row = np.zeros((), RECORD)
+    for name in ("id", "debit", "credit", "followed", "reference"):
+        row[name] = np.void(getattr(event, name))
+    row["amount_low"], row["amount_high"] = event.amount & _LOW, event.amount >> 64
+    for name in ("effective_at", "timestamp", "ledger", "code", "kind", "flags", "outcome", "leg"):
+        row[name] = getattr(event, name)
+    row["timeout_s"] = event.timeout_or_version
+    return row.tobytes()
+
+
+@dataclass
+class Side:
+    """One side of an account."""
+
+    posted: int = 0
+    reserved: int = 0
+
+    @property
+    def used(self) -> int:
+        """What counts against a limit."""
+        return self.posted + self.reserved
+
+
+@dataclass
+class Chain:
+    """What was stored together: the legs of a chain, or one record alone."""
+
+    legs: list["Stored"] = field(default_factory=list)
+    burned: bool = False
+    """It met a known id: only its new legs are here, each CHAIN_FAILED."""
+
+
+@dataclass(eq=False)
+class Stored:
+    """A record with its final outcome."""
+
+    event: Event
+    outcome: Outcome
+    position: int
+    timestamp: int
+    chain: Chain
+    moved: int
+    """If it took effect, the amount that moved; else the amount asked for."""
+    reversed: int = 0
+    remaining: int = 0
+    ended: Outcome | None = None
+    """Of a RESERVE that is no longer open: what its followers are told."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When a RESERVE expires; it is expired at, and past, this time."""
+        return self.timestamp + self.event.timeout_s * NS_PER_S if self.event.timeout_s else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this is a RESERVE that still holds, or may hold, something."""
+        return self.event.kind == Kind.RESERVE and took_effect(self.outcome) and self.ended is None
+
+    def copy(self) -> "Stored":
+        """Return a copy of the same chain."""
+        return replace_fields(self)
+
+    def undo(self, outcome: Outcome) -> None:
+        """Turn a leg that took effect into a refusal."""
+        self.outcome, self.moved, self.reversed, self.remaining, self.ended = outcome, self.event.amount, 0, 0, None
+
+    def row(self, leg: int) -> Event:
+        """Return the journal row."""
+        return self.event._replace(amount=self.moved, timestamp=self.timestamp, outcome=self.outcome, leg=leg)
+
+
+@dataclass
+class Account:
+    """An account and its balances."""
+
+    ledger: int
+    code: int
+    flags: int
+    overdraft: int
+    created: Stored
+    version: int = 1
+    debits: Side = field(default_factory=Side)
+    credits: Side = field(default_factory=Side)
+
+    def copy(self) -> "Account":
+        """Return a copy with balances of its own."""
+        return replace_fields(self, debits=replace_fields(self.debits), credits=replace_fields(self.credits))
+
+    def available_to_debit(self) -> int:
+        """Signed; the overdraft limit counts where debits are limited."""
+        limited = self.flags & AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS
+        return self.credits.posted + (self.overdraft if limited else 0) - self.debits.used
+
+    def available_to_credit(self) -> int:
+        """Signed; the mirror image."""
+        limited = self.flags & AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS
+        return self.debits.posted + (self.overdraft if limited else 0) - self.credits.used
+
+    def headroom(self) -> int | None:
+        """What is available on the limited side; None if there is none."""
+        if self.flags & AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS:
+            return self.available_to_debit()
+        if self.flags & AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS:
+            return self.available_to_credit()
+        return None
+
+    def is_empty(self) -> bool:
+        """Whether it may be closed."""
+        return self.debits.posted == self.credits.posted and not self.debits.reserved and not self.credits.reserved
