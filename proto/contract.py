@@ -9,11 +9,12 @@ comes with googleapis-common-protos, and buf is given the compiled contract inst
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from google.protobuf.descriptor_pb2 import (
+    EnumDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
     MethodDescriptorProto,
@@ -27,8 +28,33 @@ PACKAGE: Final = Path("postingengine/v1")
 BASELINE: Final = PROTO / "baseline.binpb"
 GOOGLE: Final = Path(status_pb2.__file__).resolve().parents[2]
 """Where googleapis-common-protos puts google/rpc/status.proto."""
-GENERATED: Final = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
+OUTCOMES: Final = "outcomes.py"
+GENERATED: Final = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi", OUTCOMES)
 BUF_SECONDS_MAX: Final = 60
+
+
+OUTCOME_HEAD: Final = '''\
+"""How a request ended. Generated from the contract by proto/contract.py: do not edit."""
+
+from enum import IntEnum
+
+
+class Outcome(IntEnum):
+    """The deterministic, replicated, final answer for an id. The number says the class: 1-9 it took effect; 10-39 its
+    id is already taken by another body; 40-59 refused by the request; 60-99 by an account; 100-129 by the reservation
+    or transfer that it follows; 130-149 by its chain; 150-199 account commands."""
+
+'''
+OUTCOME_TAIL: Final = '''
+    @classmethod
+    def _missing_(cls, value: object) -> "Outcome | None":
+        """Outcomes are appended: a newer engine's is a member by its number, `OUTCOME_<number>`."""
+        if not isinstance(value, int) or not 0 <= value <= 0xFFFF:
+            return None
+        member = int.__new__(cls, value)
+        member._name_, member._value_ = f"OUTCOME_{value}", value
+        return cls._value2member_map_.setdefault(value, member)  # type: ignore[return-value]
+'''
 
 
 class ContractError(Exception):
@@ -69,6 +95,9 @@ def generate(contract: Path, destination: Path) -> None:
             stub.with_suffix(".pyi").write_text(stub_types(file))
         else:
             stub.unlink()
+        for enum, comments in documented_enums(file):
+            if enum.name == "Outcome":
+                (target / OUTCOMES).write_text(outcome_module(enum, comments))
 
 
 def generated(target: Path) -> list[Path]:
@@ -185,6 +214,29 @@ def message(type_name: str) -> str:
     return f"messages.{type_name.rsplit('.', 1)[-1]}"
 
 
+def documented_enums(file: FileDescriptorProto) -> Iterator[tuple[EnumDescriptorProto, dict[int, str]]]:
+    """Yield the enums of a file, each with the comments of its values by their place."""
+    ours, values = FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER, EnumDescriptorProto.VALUE_FIELD_NUMBER
+    for number, enum in enumerate(file.enum_type):
+        yield (
+            enum,
+            {
+                place.path[3]: place.leading_comments.strip()
+                for place in file.source_code_info.location
+                if list(place.path[:3]) == [ours, number, values] and len(place.path) == 4
+            },
+        )
+
+
+def outcome_module(enum: EnumDescriptorProto, comments: dict[int, str]) -> str:
+    """Return the outcomes as a Python enum, without the prefix that protobuf needs."""
+    lines = OUTCOME_HEAD.splitlines()
+    for place, value in enumerate(enum.value):
+        told = " ".join(comments[place].split())
+        lines += [f"    {value.name.removeprefix('OUTCOME_')} = {value.number}", f'    """{told}"""']
+    return "\n".join([*lines, *OUTCOME_TAIL.splitlines(), ""])
+
+
 def check() -> None:
     """Do all checks; raise `ContractError` at the first that fails."""
     names = stale(PROTO, CLIENT)
@@ -194,7 +246,7 @@ def check() -> None:
     breaking(PROTO)
 
 
-COMMANDS: Final = {
+COMMANDS: Final[dict[str, Callable[[], None]]] = {
     "generate": lambda: generate(PROTO, CLIENT),
     "check": check,
     "baseline": lambda: write_baseline(PROTO),

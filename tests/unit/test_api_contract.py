@@ -13,6 +13,7 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from engine.core.outcomes import Outcome
 from engine.core.records import CALLER_TRANSFER_KINDS, AccountFlag, Flag
 from postingengine.v1 import account_pb2, outcome_pb2, posting_service_pb2, transfer_pb2
+from postingengine.v1.outcomes import Outcome as ClientOutcome
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,15 @@ def test_the_contract_is_in_order() -> None:
 
 def test_outcomes_are_the_engine_s_number_for_number() -> None:
     assert numbers(outcome_pb2.Outcome, "OUTCOME_") == {member.name: member.value for member in Outcome if member}
+
+
+def test_the_client_s_outcomes_are_the_engine_s_number_for_number() -> None:
+    assert {member.name: member.value for member in ClientOutcome} == {member.name: member.value for member in Outcome}
+
+
+def test_an_outcome_of_a_newer_engine_is_a_member_by_its_number() -> None:
+    assert ClientOutcome(9999).name == "OUTCOME_9999"
+    assert ClientOutcome(9999) is ClientOutcome(9999)
 
 
 def test_kinds_are_the_record_s_number_for_number() -> None:
