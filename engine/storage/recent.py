@@ -20,18 +20,18 @@ class RecentRows:
 
     def __init__(self, first_position: int, capacity: int = RECENT_ROWS) -> None:
         self._ring = empty_rows(capacity)
-        self._capacity = capacity
+        self.capacity = capacity
         self._first = first_position
         self.end = first_position
 
     @property
     def start(self) -> int:
         """The first position still here."""
-        return max(self._first, self.end - self._capacity)
+        return max(self._first, self.end - self.capacity)
 
     def append(self, applied: Applied) -> None:
         """Add one block's rows at `end`."""
-        rows = applied.rows[-self._capacity :]
+        rows = applied.rows[-self.capacity :]
         requested = applied.rows[:, 6:8].copy()
         requested[applied.requested_index] = applied.requested_amount
         self._put(self.end + len(applied.rows) - len(rows), StoredRows(rows, requested, chain_ends(applied.rows)))
@@ -39,8 +39,8 @@ class RecentRows:
 
     def _put(self, position: int, block: StoredRows) -> None:
         count = len(block.rows)
-        at = position % self._capacity
-        first = min(count, self._capacity - at)
+        at = position % self.capacity
+        first = min(count, self.capacity - at)
         for ring, values in zip(self._ring, block, strict=True):
             kept = values[-count:] if count else values[:0]
             ring[at : at + first] = kept[:first]
@@ -48,6 +48,6 @@ class RecentRows:
 
     def read(self, positions: npt.NDArray[np.uint64], into: StoredRows, where: npt.NDArray[np.int64]) -> None:
         """Copy the rows at `positions`, shape (m,), all between `start` and `end`, to places `where` of `into`."""
-        at = (positions % np.uint64(self._capacity)).astype(np.int64)
+        at = (positions % np.uint64(self.capacity)).astype(np.int64)
         for target, ring in zip(into, self._ring, strict=True):
             target[where] = ring[at]

@@ -55,6 +55,11 @@ class StateMachine:
         self.loader = Loader(self.book, self._ids, self._recent, self._store.journal)
 
     @property
+    def store(self) -> Store:
+        """The store: other threads may read its journal, and copy it."""
+        return self._store
+
+    @property
     def head(self) -> Head:
         """Where memory stands: log index, next position, running hash."""
         return self._head
@@ -81,7 +86,9 @@ class StateMachine:
         self._failed = True
         applied = self._apply(log_index, term, self._decode(log_index, record))
         self._failed = False
-        if self._unsaved_bytes > UNSAVED_BYTES_MAX:
+        # Unsaved rows are known only while they are among the recent ones.
+        unsaved_rows = self._head.next_position - self._saved.next_position
+        if self._unsaved_bytes > UNSAVED_BYTES_MAX or unsaved_rows > self._recent.capacity // 2:
             self.save()
         return applied.results
 
@@ -114,6 +121,11 @@ class StateMachine:
         """A clean stop: checkpoint, end the background, close the store. After a failure: only close."""
         if not self._failed:
             self.checkpoint()
+        self.drop()
+
+    def drop(self) -> None:
+        """Close without saving: the store is about to be replaced by a snapshot. Nothing works any more."""
+        self._failed = True
         self._ids.close()
         self._store.close()
 

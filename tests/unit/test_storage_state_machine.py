@@ -100,6 +100,12 @@ def test_applying_much_without_a_save_saves_by_itself(machine: StateMachine, mon
     assert machine.synced_log_index > 0
 
 
+def test_rows_that_leave_memory_are_saved_before(tmp_path: Path) -> None:
+    with opened(tmp_path, ROOMY._replace(recent_rows=64)) as machine:
+        apply_all(machine, make_records(2, 30, rows_max=60))
+        assert machine.head.next_position - machine._saved.next_position <= 32
+
+
 def test_a_damaged_record_ends_the_process_and_nothing_works_after(machine: StateMachine) -> None:
     records = make_records(1, 3)
     apply_all(machine, records[:-1])
