@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "describe": ("cli.commands.describe", "describe"),
     "audit": ("cli.commands.audit", "audit"),
     "import": ("cli.commands.import_ledger", "import_ledger"),
+    "demo": ("cli.commands.demo", "demo"),
     "errors": ("cli.commands.errors", "errors"),
     "warm-up": ("cli.commands.warm_up", "warm_up"),
 }

@@ -19,7 +19,7 @@ from postingengine.v1.posting_service_pb2_grpc import PostingServiceStub
 from postingengine.v1.transfer_pb2 import Transfer, TransferFlag, TransferKind, TransferResult
 
 RETRY_PAUSE_S_MIN: Final = 0.05
-RETRY_PAUSE_S_MAX: Final = 1.0
+RETRY_PAUSE_S_MAX: Final = 0.3
 REFUSALS_KEPT_MAX: Final = 20
 DETAILS_KEY: Final = "grpc-status-details-bin"
 NEVER_RETRIED: Final = frozenset(
@@ -62,6 +62,10 @@ class Tally:
         """The first ones: id, outcome."""
         self.unknown = 0
         """Transfers whose outcome was unknown after an attempt, and which were asked again."""
+        self.in_flight = 0
+        """Batches that wait for their answer at this moment."""
+        self.asked_at_s = 0.0
+        """When the attempt that was answered last had been sent, on the monotonic clock."""
 
     @property
     def acknowledged(self) -> int:
@@ -137,13 +141,17 @@ class Poster:
     async def _attempt(self, chains: list[Chain], attempt: int) -> list[Chain]:
         """Ask once; return the chains to ask again."""
         transfers = [self._message(one) for chain in chains for one in chain]
+        request = PostTransfersRequest(transfers=transfers, attempt=attempt)
+        self.tally.in_flight += 1
+        asked_at_s = time.monotonic()
         try:
-            answer = await self._stub.PostTransfers(
-                PostTransfersRequest(transfers=transfers, attempt=attempt), timeout=self._pace.attempt_s
-            )
+            answer = await self._stub.PostTransfers(request, timeout=self._pace.attempt_s)
         except grpc.aio.AioRpcError as error:
             self._note_fault(status_of(error), len(transfers))
             return chains
+        finally:
+            self.tally.in_flight -= 1
+        self.tally.asked_at_s = asked_at_s
         results = iter(answer.results)
         again = [chain for chain in chains if not self._counted(chain, [next(results) for _ in chain])]
         self._progress(self.tally)

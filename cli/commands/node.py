@@ -20,4 +20,9 @@ def node(config_path: Path, group: int, replica: str, with_parent: int | None) -
     if with_parent is not None:
         end_with_parent(with_parent)
     config = load_config(config_path)
+    # Imported here: `--help` must not wait for the compiled kernels.
+    from engine.rpc.process import run_process  # noqa: PLC0415
+    from engine.service.node import run_node  # noqa: PLC0415
+
     set_up_logs({"cluster": config.cluster_id, "group": group, "replica": replica})
+    run_process(run_node(config, group, replica))

@@ -1,6 +1,5 @@
 """`posting-engine router`: one router process."""
 
-import asyncio
 from pathlib import Path
 
 import click
@@ -24,7 +23,8 @@ def router(config_path: Path, number: int, with_parent: int | None) -> None:
     if number >= len(config.routers):
         raise EngineStopped(ExitCode.CONFIG_INVALID, f"{config_path} lists {len(config.routers)} routers, no {number}")
     # Imported here: `--help` must not wait for the compiled kernels.
+    from engine.rpc.process import run_process  # noqa: PLC0415
     from router.server import run_router  # noqa: PLC0415
 
     set_up_logs({"cluster": config.cluster_id, "router": number})
-    asyncio.run(run_router(config, config.routers[number]))
+    run_process(run_router(config, config.routers[number]))

@@ -1,0 +1,169 @@
+"""The demonstration, step by step. Every step either holds or ends it with one sentence and an exit code."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cli.beancount.decompose import ROUNDING, TRADING
+from cli.beancount.importing import Import, Report, read_ledgers
+from cli.beancount.plan import needed_scales
+from cli.beancount.posting import Pace, Tally, connect
+from cli.beancount.source import Source, final_balances, read_source
+from cli.commands.audit import audited, require_balanced
+from cli.demo.cluster import ASK_S_MAX, DemoCluster
+from cli.server import Server
+from engine.core.settings import Ledger
+from engine.exit_codes import EngineStopped, ExitCode, require
+
+EXAMPLE_PROGRAM: Final = "from beancount.scripts.example import main; main()"
+EXAMPLE_ARGUMENTS: Final = (
+    "--seed=7",
+    "--date-begin=2020-01-01",
+    "--date-end=2023-01-01",
+    "--date-birth=1985-04-01",
+)
+"""Fixed, so that every run imports the same ledger."""
+EXAMPLE_S_MAX: Final = 120
+TRANSACTIONS_MIN: Final = 1000
+IN_FLIGHT_AT_KILL_MIN: Final = 2
+PACE: Final = Pace(batch_transfers=8, in_flight_batches=16, transfers_per_s=2000, attempt_s=0.25)
+"""Small batches, so that the kill meets some in flight; an attempt shorter than a restart leaves outcomes unknown."""
+SECOND_PACE: Final = Pace()
+
+Say = Callable[[str], None]
+Balances = Mapping[tuple[str, str], Decimal]
+
+
+class Killing:
+    """Kills a process once, as soon as half is acknowledged while batches are in flight. Called with each tally."""
+
+    def __init__(self, pid: int, transfers: int) -> None:
+        self.in_flight = 0
+        """Batches in flight at the kill."""
+        self.acknowledged = 0
+        """Transfers acknowledged at the kill."""
+        self.failover_ms: int | None = None
+        """From the kill to the first acknowledgement of what was asked after it."""
+        self._pid = pid
+        self._half = transfers / 2
+        self._killed_at_s: float | None = None
+
+    def __call__(self, tally: Tally) -> None:
+        """Look at the tally after an answer."""
+        if self._killed_at_s is None:
+            if tally.acknowledged >= self._half and tally.in_flight >= IN_FLIGHT_AT_KILL_MIN:
+                os.kill(self._pid, signal.SIGKILL)
+                self._killed_at_s = time.monotonic()
+                self.in_flight, self.acknowledged = tally.in_flight, tally.acknowledged
+        elif self.failover_ms is None and tally.asked_at_s > self._killed_at_s:
+            self.failover_ms = int((time.monotonic() - self._killed_at_s) * 1000)
+
+
+class Imported(NamedTuple):
+    """What both imports did, and what the engine holds afterwards."""
+
+    first: Report
+    second: Report
+    balances: Balances
+
+
+def demonstrate(folder: Path, replicas: int, say: Say) -> str:
+    """Run it all in an empty folder and return the last line; raises `EngineStopped` where anything does not hold."""
+    ledger = folder / "example.beancount"
+    make_example(ledger)
+    source = read_source(ledger)
+    say(f"Beancount made a ledger of {len(source.transactions)} transactions (fixed seed and dates): {ledger.name}")
+    require(len(source.transactions) >= TRANSACTIONS_MIN, ExitCode.CHECK_FAILED, "the example ledger is too small")
+    scales = needed_scales(source)
+    ledgers = tuple(Ledger(number, code, scale) for number, (code, scale) in enumerate(scales.items(), 1))
+    with DemoCluster(folder / "cluster", ledgers, replicas) as cluster:
+        say(f"a fresh cluster serves at {cluster.router}: {replicas} replica(s), {len(ledgers)} ledgers")
+        imported, killing = asyncio.run(_import_twice(cluster, source, ledger, say))
+        differences = compare(imported.balances, final_balances(ledger))
+        require(not differences, ExitCode.CHECK_FAILED, f"{len(differences)} balances differ: {differences[:3]}")
+        say(f"all {len(imported.balances)} accounts hold what Beancount computes")
+        with Server(cluster.router, ASK_S_MAX) as server:
+            require_balanced(audited(server))
+        say("audit: debits equal credits in every ledger")
+        require(cluster.stop() == ExitCode.OK, ExitCode.FAILED, "the cluster did not stop clean")
+    _verify(cluster, say)
+    failover = f", failover {killing.failover_ms} ms" if replicas > 1 else ""
+    counts = f"{imported.first.transfers} transfers, {imported.first.accounts} accounts"
+    return f"DEMO OK: {counts}, {len(differences)} differences{failover}"
+
+
+def make_example(path: Path) -> None:
+    """Let Beancount's own `bean-example`, a process of its own, write a ledger."""
+    command = [sys.executable, "-I", "-c", EXAMPLE_PROGRAM, *EXAMPLE_ARGUMENTS, "--output", str(path)]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=EXAMPLE_S_MAX, check=False, text=True
+    )
+    if done.returncode != 0 or not path.exists():
+        words = "is Beancount installed? pip install posting-engine[beancount]"
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        raise EngineStopped(ExitCode.USAGE, f"bean-example wrote no ledger ({last}): {words}")
+
+
+def compare(engine: Balances, beancount: Balances) -> list[str]:
+    """Return one sentence for each account and commodity that differs; what one of them leaves out holds zero."""
+    # Beancount has no trading and rounding accounts: they hold what its own books leave unbalanced.
+    own = {key: value for key, value in engine.items() if key[0] not in (TRADING, ROUNDING)}
+    return [
+        f"{account} {commodity}: the engine has {own.get(key, 0)}, Beancount {beancount.get(key, 0)}"
+        for key in sorted(own.keys() | beancount.keys())
+        for account, commodity in [key]
+        if own.get(key, 0) != beancount.get(key, 0)
+    ]
+
+
+async def _import_twice(cluster: DemoCluster, source: Source, ledger: Path, say: Say) -> tuple[Imported, Killing]:
+    async with connect(cluster.router) as channel:
+        work = Import(source, ledger, channel, await read_ledgers(channel))
+        killing = Killing(cluster.leader_pid(), sum(map(len, work.plan.chains)))
+        first = await work.run(PACE, killing)
+        _check_first(first, killing, say)
+        second = await work.run(SECOND_PACE, lambda _: None)
+        _check_second(second, say)
+        return Imported(first, second, await work.reader.balances()), killing
+
+
+def _check_first(report: Report, killing: Killing, say: Say) -> None:
+    report.require_clean()
+    require(killing.failover_ms is not None, ExitCode.CHECK_FAILED, "the import was over before the kill")
+    require(report.unknown_then_asked_again > 0, ExitCode.CHECK_FAILED, "the kill left no outcome unknown")
+    say(
+        f"killed the leader with {killing.in_flight} batches in flight, after {killing.acknowledged} of "
+        f"{report.transfers} transfers; acknowledged again {killing.failover_ms} ms later"
+    )
+    say(
+        f"first import: {report.posted} posted; {report.unknown_then_asked_again} times an outcome was unknown and "
+        f"asked again with the same id, {report.replayed} of them had been posted already"
+    )
+    say(
+        f"{report.zero_postings_skipped} zero postings skipped; all {report.assertions} balance assertions hold at "
+        "their dates"
+    )
+
+
+def _check_second(report: Report, say: Say) -> None:
+    report.require_clean()
+    unchanged = report.posted == 0 and report.accounts_created == 0 and report.replayed == report.transfers
+    require(unchanged, ExitCode.CHECK_FAILED, f"the second import posted {report.posted} transfers; it must post none")
+    say(f"second import: all {report.replayed} transfers REPLAYED, nothing posted")
+
+
+def _verify(cluster: DemoCluster, say: Say) -> None:
+    for group in cluster.config.groups:
+        for replica in group.replicas:
+            command = [sys.executable, "-m", "cli", "verify", replica.folder]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
+            words = (done.stderr.strip() or done.stdout.strip()).splitlines() or [""]
+            require(done.returncode == 0, ExitCode.CHECK_FAILED, f"verify of replica {replica.id}: {words[-1]}")
+            say(f"verify of replica {replica.id}: {done.stdout.strip().splitlines()[-1]}")
