@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.core.known import Applied, Ended, Known
 from engine.core.outcomes import took_effect
@@ -10,6 +11,7 @@ from engine.core.records import FOLLOWERS, Flag, Kind, Words
 
 UNINDEXED = (Kind.CREATE_ACCOUNT, Kind.EXPIRE, Kind.SETTINGS)
 AMOUNT = slice(6, 8)
+Indexes = npt.NDArray[np.int64]
 
 
 class Row(NamedTuple):
@@ -49,7 +51,7 @@ class KnownIds:
         """Remember what one log record stored."""
         requested = applied.rows[:, AMOUNT].copy()
         requested[applied.requested_index] = applied.requested_amount
-        legs = (applied.rows[:, 15] >> np.uint64(48)).tolist() + [0]
+        legs = [*(applied.rows[:, 15] >> np.uint64(48)).tolist(), 0]
         for at, words in enumerate(applied.rows):
             self._add(words.copy(), requested[at], legs[at + 1] == 0)
 
@@ -94,7 +96,7 @@ class KnownIds:
                 followed_row[at] = row_of(self.by_id.get(id_at(words, 8)))
         return self._known(id_row, followed_row, list(used))
 
-    def _known(self, id_row: Words, followed_row: Words, positions: list[int]) -> Known:
+    def _known(self, id_row: Indexes, followed_row: Indexes, positions: list[int]) -> Known:
         rows = [self.rows[position] for position in positions]
         sums = [self.reversed.get(position, 0) for position in positions]
         return Known(

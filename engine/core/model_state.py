@@ -1,18 +1,19 @@
 """What the plain model remembers: records in Python values, accounts, and stored records with their outcomes."""
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from engine.core.outcomes import Outcome, took_effect
-from engine.core.records import RECORD, AccountFlag, Flag, Kind
+from engine.core.records import AccountFlag, Flag, Kind
 
 NS_PER_S: Final = 1_000_000_000
 NO_ID: Final = bytes(16)
 _LOW: Final = (1 << 64) - 1
+_RECORD: Final = struct.Struct("<16s16s16sQQ16s16sQQIIHBBHH")
+"""`records.RECORD`."""
 
 
 class Event(NamedTuple):
@@ -62,36 +63,48 @@ class Event(NamedTuple):
 
 def unpack(packed: bytes) -> Iterator[Event]:
     """Read packed records one by one."""
-    for row in np.frombuffer(packed, RECORD):
+    for fields in _RECORD.iter_unpack(packed):
+        name, debit, credit, low, high, followed, reference, effective_at, timestamp, ledger, timeout = fields[:11]
+        code, kind, flags, outcome, leg = fields[11:]
         yield Event(
-            id=bytes(row["id"]),
-            kind=int(row["kind"]),
-            debit=bytes(row["debit"]),
-            credit=bytes(row["credit"]),
-            amount=int(row["amount_low"]) | int(row["amount_high"]) << 64,
-            followed=bytes(row["followed"]),
-            reference=bytes(row["reference"]),
-            effective_at=int(row["effective_at"]),
-            timestamp=int(row["timestamp"]),
-            ledger=int(row["ledger"]),
-            timeout_or_version=int(row["timeout_s"]),
-            code=int(row["code"]),
-            flags=int(row["flags"]),
-            outcome=int(row["outcome"]),
-            leg=int(row["leg"]),
+            name,
+            kind,
+            debit,
+            credit,
+            low | high << 64,
+            followed,
+            reference,
+            effective_at,
+            timestamp,
+            ledger,
+            timeout,
+            code,
+            flags,
+            outcome,
+            leg,
         )
 
 
 def pack(event: Event) -> bytes:
     """Inverse of `unpack`, for one record."""
-    row = np.zeros((), RECORD)
-    for name in ("id", "debit", "credit", "followed", "reference"):
-        row[name] = np.void(getattr(event, name))
-    row["amount_low"], row["amount_high"] = event.amount & _LOW, event.amount >> 64
-    for name in ("effective_at", "timestamp", "ledger", "code", "kind", "flags", "outcome", "leg"):
-        row[name] = getattr(event, name)
-    row["timeout_s"] = event.timeout_or_version
-    return row.tobytes()
+    return _RECORD.pack(
+        event.id,
+        event.debit,
+        event.credit,
+        event.amount & _LOW,
+        event.amount >> 64,
+        event.followed,
+        event.reference,
+        event.effective_at,
+        event.timestamp,
+        event.ledger,
+        event.timeout_or_version,
+        event.code,
+        event.kind,
+        event.flags,
+        event.outcome,
+        event.leg,
+    )
 
 
 @dataclass

@@ -1,0 +1,156 @@
+"""The plain model and the compiled kernel side by side on one history, compared after every record."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
+
+import numpy as np
+
+from engine.core.book import Book
+from engine.core.kernel import apply_events, apply_settings, replay_rows
+from engine.core.known import Applied
+from engine.core.model import Answer, Model
+from engine.core.model_state import Event, pack, unpack
+from engine.core.outcomes import Outcome, ResultFlag, took_effect
+from engine.core.records import RECORD_WORDS, Kind, Words, as_words
+from engine.core.settings import Settings
+from engine.core.validation import Fault, faults_of
+from tests.core_histories import BALANCING, History, settings
+from tests.core_known import KnownIds
+
+LOW = (1 << 64) - 1
+
+
+class Twins:
+    """Model and kernel of one group; each record goes to both."""
+
+    def __init__(self, *, expiries_per_record_max: int = 1 << 16) -> None:
+        self.model = Model(0, expiries_per_record_max=expiries_per_record_max)
+        self.book = Book(0, accounts=1, reservations=1, expiries_per_record_max=expiries_per_record_max)
+        self.replayed = Book(0, accounts=1, reservations=1)
+        self.known = KnownIds()
+        self.outcomes: Counter[int] = Counter()
+        self.faults: Counter[int] = Counter()
+        self.events: Counter[str] = Counter()
+        """What happened, told by the journal rows and the answers."""
+
+    def settings(self, changed: Settings, timestamp_ns: int) -> None:
+        answer = self.model.apply_settings(changed, timestamp_ns)
+        applied = apply_settings(self.book, changed, timestamp_ns)
+        apply_settings(self.replayed, changed, applied.timestamp_ns)
+        self._compare(answer, applied)
+
+    def apply(self, events: list[Event], timestamp_ns: int) -> Answer:
+        """Apply the valid ones of the events, and compare everything."""
+        packed = b"".join(map(pack, events))
+        batch = as_words(packed)
+        faults = faults_of(batch)
+        self.faults.update(faults.tolist())
+        batch = batch[faults == Fault.NONE].copy()
+        answer = self.model.apply(batch.tobytes(), timestamp_ns)
+        applied = apply_events(self.book, batch, self.known.known(batch), timestamp_ns)
+        replay_rows(self.replayed, applied.rows, applied.timestamp_ns)
+        self.outcomes.update(result.outcome for result in answer.results)
+        self.events.update(told(answer))
+        self._compare(answer, applied)
+        return answer
+
+    def restore(self) -> None:
+        """Save the book and build it anew."""
+        chunks = [self.book.account_chunk(0)[:3].copy(), self.book.account_chunk(0)[3:].copy()]
+        bound = self.book.expiries_per_record_max
+        scalars, reservations = self.book.scalars(), self.book.open_reservations()
+        self.book = Book.restore(0, self.book.settings, scalars, chunks, reservations)
+        self.book.expiries_per_record_max = bound
+
+    def _compare(self, answer: Answer, applied: Applied) -> None:
+        self.known.add(applied)
+        assert applied.timestamp_ns == answer.timestamp_ns
+        assert [tuple(result) for result in applied.results.tolist()] == [
+            (r.position, r.timestamp, int(r.outcome), int(r.flags), r.group) for r in answer.results
+        ]
+        assert applied.rows.tobytes() == b"".join(answer.rows)
+        amounts = [int(low) | int(high) << 64 for low, high in applied.requested_amount]
+        assert dict(zip(applied.requested_index.tolist(), amounts, strict=True)) == answer.asked
+        for book in (self.book, self.replayed):
+            assert book.account_rows().tobytes() == account_rows(self.model).tobytes()
+            assert by_position(book.open_reservations()) == by_position(reservation_rows(self.model))
+            assert (book.last_timestamp_ns, book.next_position) == (self.model.last_timestamp, self.model.next_position)
+
+
+def told(answer: Answer) -> Iterator[str]:
+    """Say what one record's rows and answers show: which kinds took effect, and which were taken back in a chain."""
+    rows = [next(unpack(row)) for row in answer.rows]
+    for row in rows:
+        if took_effect(row.outcome):
+            yield f"{Kind(row.kind).name} took effect"
+            if row.flags & BALANCING and row.kind == Kind.POST:
+                yield "balancing moved nothing" if row.amount == 0 else "balancing moved something"
+    for chain in chains(rows):
+        reasons = [leg for leg, row in enumerate(chain) if row.outcome != Outcome.CHAIN_FAILED]
+        if not took_effect(chain[0].outcome):
+            yield from (f"{Kind(row.kind).name} taken back" for row in chain[: reasons[0] if reasons else 0])
+        elif len(chain) > 1:
+            yield "chain took effect"
+        if not reasons:
+            yield "chain burned"
+    for result in answer.results:
+        if result.flags & ResultFlag.REPLAYED:
+            yield f"{Outcome(result.outcome).name} replayed"
+
+
+def chains(rows: list[Event]) -> Iterator[list[Event]]:
+    """Cut stored rows into chains: each begins at leg 0."""
+    starts = [at for at, row in enumerate(rows) if row.leg == 0] + [len(rows)]
+    for start, end in pairwise(starts):
+        yield rows[start:end]
+
+
+def account_rows(model: Model) -> Words:
+    """Return the account table that the model's accounts make up."""
+    rows = []
+    for account_id, account in model.accounts.items():
+        words = list(np.frombuffer(account_id, "<u8"))
+        sides = (account.debits.posted, account.credits.posted, account.debits.reserved, account.credits.reserved)
+        for amount in (*sides, account.overdraft):
+            words += [amount & LOW, amount >> 64]
+        created = account.created
+        words += [created.timestamp, account.ledger | account.version << 32, account.code | account.flags << 16]
+        rows.append([*words, created.position])
+    return np.array(rows, np.uint64).reshape(-1, RECORD_WORDS)
+
+
+def reservation_rows(model: Model) -> Words:
+    """Return the open reservations of the model in the book's layout."""
+    numbers = {account_id: row for row, account_id in enumerate(model.accounts)}
+    rows = []
+    for old in model.history.values():
+        if old.is_open:
+            event = old.event
+            words = list(np.frombuffer(event.id + event.debit + event.credit, "<u8"))
+            words += [old.remaining & LOW, old.remaining >> 64, event.amount & LOW, event.amount >> 64]
+            words += [old.deadline or 0, old.timestamp, old.position]
+            rows.append([*words, numbers[event.debit] | numbers[event.credit] << 32, event.ledger, 1])
+    return np.array(rows, np.uint64).reshape(-1, RECORD_WORDS)
+
+
+def by_position(rows: Words) -> list[list[int]]:
+    """Sort reservations: their place in the table means nothing."""
+    ordered: list[list[int]] = rows[np.argsort(rows[:, 12])].tolist()
+    return ordered
+
+
+def run_history(random: Random, records: int) -> Twins:
+    """Play one random history on both; raises AssertionError at the first difference."""
+    twins = Twins(expiries_per_record_max=random.choice((1, 2, 1 << 16)))
+    history = History(random, twins.model)
+    twins.settings(settings(), history.next_time())
+    twins.apply(history.opening(), history.next_time())
+    for number in range(records):
+        twins.apply(history.batch(), history.next_time())
+        if history.chance(30):
+            twins.settings(history.settings(number), history.next_time())
+        if history.chance(8):
+            twins.restore()
+    return twins
