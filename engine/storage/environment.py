@@ -14,6 +14,7 @@ from typing import Final
 import lmdb
 
 from engine.exit_codes import EngineStopped, ExitCode
+from engine.storage.files import sync_folder
 
 DATABASES_MAX: Final = 16
 READERS_MAX: Final = 256
@@ -36,7 +37,7 @@ def open_environment(folder: Path, *, map_bytes_max: int, readonly: bool = False
     if not readonly:
         folder.mkdir(parents=True, exist_ok=True)
     with explained(folder):
-        return lmdb.open(
+        environment = lmdb.open(
             str(folder),
             map_size=map_bytes_max,
             readonly=readonly,
@@ -46,6 +47,10 @@ def open_environment(folder: Path, *, map_bytes_max: int, readonly: bool = False
             lock=not readonly,
             readahead=True,
         )
+        if not readonly:  # LMDB syncs what it writes, never the name of its new file
+            sync_folder(folder)
+            sync_folder(folder.parent)
+        return environment
 
 
 @contextmanager
