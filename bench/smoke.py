@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.batches import account_ids, uniform_batch
 from bench.bulk import BulkRun, balances, create_accounts, open_stub, post_batches
 from bench.cluster import BenchCluster, running_cluster
+from bench.expected import expected_balances
 from bench.single import SingleRun, post_one_by_one, post_singles
-from engine.core.records import Words
 
 ACCOUNTS: Final = 10_000
 BATCH_TRANSFERS: Final = 8190
@@ -77,7 +76,7 @@ async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, 
         singles = await post_singles(cluster.router, ids, options.singles, LEDGER, in_flight=SINGLES_IN_FLIGHT)
         idle = await post_one_by_one(cluster.router, ids, options.idle_posts, LEDGER)
         found = await balances(stub, ids)
-    expected = _expected(batches, ids) + singles.moved + idle.moved
+    expected = expected_balances(batches, ids) + singles.moved + idle.moved
     cpu = [(b.cpu_s - a.cpu_s) / bulk.posted * 1e6 for a, b in zip(before, after, strict=True)]
     router_cpu = sum(b.cpu_s - a.cpu_s for a, b in zip(router_before, router_after, strict=True))
     return {
@@ -110,22 +109,6 @@ def _single_figures(singles: SingleRun, idle: SingleRun) -> dict[str, object]:
         "idle_post_ms_p50": round(statistics.median(idle.latencies_ms), 2),
         "idle_post_ms_p99": round(idle.latencies_ms[int(len(idle.latencies_ms) * 0.99)], 2),
     }
-
-
-def _expected(batches: list[Words], ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Sum each account's credits less debits from the batches themselves, shape (n,), minor units."""
-    order = {row.tobytes(): number for number, row in enumerate(ids)}
-    total = np.zeros(len(ids), np.int64)
-    for batch in batches:
-        amounts = batch[:, 6].astype(np.int64)
-        np.subtract.at(total, _numbers(batch[:, 2:4], order), amounts)
-        np.add.at(total, _numbers(batch[:, 4:6], order), amounts)
-    return total
-
-
-def _numbers(words: npt.NDArray[np.uint64], order: dict[bytes, int]) -> npt.NDArray[np.int64]:
-    joined = np.ascontiguousarray(words).view("S16").ravel()
-    return np.array([order[one.ljust(16, b"\0")] for one in joined.tolist()], np.int64)
 
 
 if __name__ == "__main__":
