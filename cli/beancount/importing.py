@@ -8,9 +8,9 @@ import grpc
 
 from cli.beancount.assertions import Failed, Reader
 from cli.beancount.plan import Plan, PlannedAccount, make_plan, needed_scales
-from cli.beancount.posting import Pace, Poster, Tally, connect, status_of
+from cli.beancount.posting import Pace, Poster, Tally, connect
 from cli.beancount.source import Source
-from cli.server import LedgerInfo, fault_sentence
+from cli.server import LedgerInfo
 from engine.core.limits import BATCH_TRANSFERS_MAX
 from engine.exit_codes import EngineStopped, ExitCode
 from postingengine.v1.account_pb2 import Account
@@ -107,10 +107,7 @@ class Import:
 async def run_import(source: Source, path: Path, address: str, pace: Pace, progress: Callable[[Tally], None]) -> Report:
     """Import a ledger that was read before; every failure is an `EngineStopped`."""
     async with connect(address) as channel:
-        try:
-            return await Import(source, path, channel, await read_ledgers(channel)).run(pace, progress)
-        except grpc.aio.AioRpcError as error:
-            raise EngineStopped(ExitCode.UNREACHABLE, f"{address}: {fault_sentence(status_of(error))}") from error
+        return await Import(source, path, channel, await read_ledgers(channel)).run(pace, progress)
 
 
 async def read_ledgers(channel: grpc.aio.Channel) -> list[LedgerInfo]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 import grpc
@@ -187,9 +188,14 @@ class Poster:
         )
 
 
-def connect(address: str) -> grpc.aio.Channel:
-    """Open a channel that looks for a server that was away at short intervals."""
-    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+@asynccontextmanager
+async def connect(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    """Open a channel that looks for a server that was away at short intervals; a failed call is an `EngineStopped`."""
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        try:
+            yield channel
+        except grpc.aio.AioRpcError as error:
+            raise EngineStopped(ExitCode.UNREACHABLE, f"{address}: {fault_sentence(status_of(error))}") from error
 
 
 def batches_of(chains: Iterable[Chain], transfers: int) -> Iterator[list[Chain]]:

@@ -31,7 +31,13 @@ def import_ledger() -> None:
     show_default=True,
     help="Transfers a batch.",
 )
-@click.option("--in-flight", type=click.IntRange(1, 256), default=Pace().in_flight_batches, show_default=True)
+@click.option(
+    "--in-flight",
+    type=click.IntRange(1, 256),
+    default=Pace().in_flight_batches,
+    show_default=True,
+    help="Batches that may wait for their answers at a time.",
+)
 @click.option("--rate", type=float, default=0.0, help="Transfers a second at most; 0: as fast as answers come.")
 @json_option
 @with_server
