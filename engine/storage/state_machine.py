@@ -129,6 +129,22 @@ class StateMachine:
         self._ids.close()
         self._store.close()
 
+    def abandon(self) -> None:
+        """Close the store as it is, without a checkpoint: another one is about to take its place."""
+        self._failed = True
+        self._ids.close()
+        self._store.close()
+
+    def become(self, other: "StateMachine") -> None:
+        """Go on as another, freshly opened state machine, which must not be used any more: whoever holds this one sees
+        the new state from now on."""
+        self.__dict__.update(other.__dict__)
+
+    @property
+    def store(self) -> Store:
+        """The open store; another one after `become`."""
+        return self._store
+
     def space(self, disk_bytes_spare: int) -> Space:
         """Tell what room the store has (`Store.space`); any thread may ask."""
         return self._store.space(disk_bytes_spare)
