@@ -17,6 +17,7 @@ from postingengine.v1.posting_service_pb2 import PostTransfersRequest
 
 _PACKED_TAG: Final = 0x12
 _ATTEMPT_TAG: Final = 0x18
+_LENGTH_DELIMITED: Final = 2
 _VARINT_BYTES_MAX: Final = 10
 ATTEMPT_MAX: Final = 65535
 
@@ -98,22 +99,37 @@ def _read_generated(data: bytes) -> Batch:
     return batch_of(request)
 
 
-def _find_packed(data: bytes) -> tuple[memoryview, int] | None:
-    """Return the packed field and the attempt of a message with just these; None for any other message."""
-    packed: memoryview | None = None
-    attempt, at = 0, 0
-    view = memoryview(data)
+def read_fields(data: bytes, known: set[int]) -> dict[int, int | memoryview] | None:
+    """Return the fields of a message by tag, if it has none but the `known` ones, of wire types 0 and 2, each once.
+
+    None for any other message: the generated class reads it, or says what is malformed.
+    """
+    fields: dict[int, int | memoryview] = {}
+    view, at = memoryview(data), 0
     while at < len(view):
         tag = view[at]
         value, at = _read_varint(view, at + 1)
-        if tag == _PACKED_TAG and packed is None and at + value <= len(view):
-            packed = view[at : at + value]
-            at += value
-        elif tag == _ATTEMPT_TAG:
-            attempt = value & 0xFFFFFFFF
-        else:
+        if tag not in known or tag in fields or at > len(view):
             return None
-    return None if packed is None else (packed, attempt)
+        if tag & 7 == _LENGTH_DELIMITED:
+            if at + value > len(view):
+                return None
+            fields[tag] = view[at : at + value]
+            at += value
+        else:
+            fields[tag] = value
+    return fields
+
+
+def _find_packed(data: bytes) -> tuple[memoryview, int] | None:
+    """Return the packed field and the attempt of a message with just these; None for any other message."""
+    fields = read_fields(data, {_PACKED_TAG, _ATTEMPT_TAG})
+    if fields is None:
+        return None
+    packed, attempt = fields.get(_PACKED_TAG), fields.get(_ATTEMPT_TAG, 0)
+    if isinstance(packed, memoryview) and isinstance(attempt, int):
+        return packed, attempt & 0xFFFFFFFF
+    return None
 
 
 def _read_varint(view: memoryview, at: int) -> tuple[int, int]:

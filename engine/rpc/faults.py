@@ -154,7 +154,7 @@ def trailing_metadata(fault: Fault) -> tuple[tuple[str, str | bytes], ...]:
     return (details, (PUSHBACK_KEY, str(fault.retry_after_ms)))
 
 
-async def abort(context: "grpc.aio.ServicerContext[object, object]", fault: Fault) -> None:
+async def abort(context: "grpc.aio.ServicerContext[bytes, bytes]", fault: Fault) -> None:
     """Fail a call with this fault; does not return."""
     await context.abort(CODES[fault.code], fault.message, trailing_metadata(fault))
 

@@ -9,8 +9,10 @@ skipped.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from enum import Enum
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -28,6 +30,8 @@ ANSWERS_PER_GROUP_MAX: Final = 8
 """Applied records whose answers wait for each other, at most; an empty queue ends a group at once."""
 QUEUE_BYTES_MAX: Final = 64 << 20
 """Above this the log is asked to hand nothing over; below half of it, to go on."""
+SAVE_EVERY_S: Final = 0.02
+"""Applied records are saved together for so long: they are safe in the log, and a save costs as much as several."""
 IDLE_S: Final = 0.25
 """An idle thread lets the state machine do its background work so often."""
 _FAILED: Final = (
@@ -44,6 +48,15 @@ class Committed(NamedTuple):
 
 
 Job = Callable[[], None]
+
+
+class _Nothing(Enum):
+    """The queue is empty."""
+
+    NOTHING = "nothing"
+
+
+_NOTHING: Final = _Nothing.NOTHING
 
 
 class Machine(Protocol):
@@ -80,6 +93,9 @@ class Applier:
         self._queue: SimpleQueue[Committed | Job | None] = SimpleQueue()
         self._queued_bytes = 0
         self._paused = False
+        self._unsaved, self._save_at_s, self._handled_bytes = 0, 0.0, 0
+        self._handed_index = machine.applied_index
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
         self.pause: Callable[[], None] | None = None
         self.resume: Callable[[], None] | None = None
@@ -97,6 +113,9 @@ class Applier:
         """Take one committed record, in log order: the log's `apply` callback."""
         self._queued_bytes += len(record)
         self._queue.put(Committed(log_index, term, record))
+        self._handed_index = log_index
+        if self._waiting:
+            self._wake()
         if self.pause is not None and not self._paused and self._queued_bytes > QUEUE_BYTES_MAX:
             self._paused = True
             self.pause()
@@ -106,6 +125,13 @@ class Applier:
         future: Future[T] = Future()
         self._queue.put(partial(_run_job, job, future))
         return await asyncio.wrap_future(future)
+
+    async def handed_over(self, log_index: int) -> None:
+        """Return once all records up to `log_index` were put: a job put from then on sees them."""
+        if log_index > self._handed_index:
+            done: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append((log_index, done))
+            await done
 
     # -- on the thread
 
@@ -121,41 +147,61 @@ class Applier:
             self._loop.call_soon_threadsafe(self._failed, EngineStopped(ExitCode.APPLY_FAILED, message))
 
     def _turn(self) -> bool:
-        """Apply one group, answer and save it; False once told to stop."""
-        try:
-            item = self._queue.get(timeout=IDLE_S)
-        except Empty:
-            self._machine.rest()
-            return True
-        going_on, applied, answers, handled_bytes = True, 0, list[Answer](), 0
-        while item is not None:
+        """Apply and answer what is queued, save when it is time; False once told to stop."""
+        item = self._next()
+        answers: list[Answer] = []
+        while isinstance(item, Committed) or callable(item):
             if isinstance(item, Committed):
-                results = self._machine.apply(item.log_index, item.term, item.record)
-                answers.append(Answer(item.log_index, results))
-                applied, handled_bytes = applied + 1, handled_bytes + len(item.record)
+                answers.append(Answer(item.log_index, self._apply(item)))
             else:
                 item()
-            if len(answers) >= ANSWERS_PER_GROUP_MAX:
-                answers, handled_bytes = self._answer(answers, handled_bytes)
-            if applied >= self._group_records_max:
+            if len(answers) >= ANSWERS_PER_GROUP_MAX or self._unsaved >= self._group_records_max:
                 break
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                break
-        going_on = item is not None
-        self._answer(answers, handled_bytes)
-        if applied:
-            self._machine.save()
-        return going_on
-
-    def _answer(self, answers: list[Answer], handled_bytes: int) -> tuple[list[Answer], int]:
-        """Hand a group's answers to the loop; returns the empty next group."""
+            item = self._at_once()
         if answers:
-            self._loop.call_soon_threadsafe(self._told, answers, handled_bytes)
-        return [], 0
+            self._loop.call_soon_threadsafe(self._told, answers, self._handled_bytes)
+            self._handled_bytes = 0
+        if item is None or self._save_is_due():
+            self._unsaved = 0
+            self._machine.save()
+        return item is not None
+
+    def _save_is_due(self) -> bool:
+        overdue = self._unsaved > 0 and time.monotonic() >= self._save_at_s
+        return overdue or self._unsaved >= self._group_records_max
+
+    def _next(self) -> "Committed | Job | _Nothing | None":
+        """Wait for something to do, no longer than saving can wait."""
+        wait_s = max(0.0, self._save_at_s - time.monotonic()) if self._unsaved else IDLE_S
+        try:
+            return self._queue.get(timeout=wait_s)
+        except Empty:
+            if not self._unsaved:
+                self._machine.rest()
+            return _NOTHING
+
+    def _at_once(self) -> "Committed | Job | _Nothing | None":
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return _NOTHING
+
+    def _apply(self, committed: Committed) -> npt.NDArray[np.void]:
+        if not self._unsaved:
+            self._save_at_s = time.monotonic() + SAVE_EVERY_S
+        self._unsaved += 1
+        self._handled_bytes += len(committed.record)
+        return self._machine.apply(*committed)
 
     # -- on the loop
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for log_index, done in waiting:
+            if log_index > self._handed_index and not done.done():
+                self._waiting.append((log_index, done))
+            elif not done.done():
+                done.set_result(None)
 
     def _told(self, answers: list[Answer], handled_bytes: int) -> None:
         self._queued_bytes -= handled_bytes

@@ -34,7 +34,7 @@ from engine.service.submission import Caller, MissingRows, Submission
 
 LOG: Final = logging.getLogger(__name__)
 
-SMALL_RECORDS_IN_FLIGHT_MAX: Final = 2
+SMALL_RECORDS_IN_FLIGHT_MAX: Final = 1
 """Records less than half full that may be in flight."""
 RECORD_WAIT_S_MAX: Final = 60.0
 """A record whose fate the log has not told after so long is given up as unknown."""

@@ -1,0 +1,126 @@
+"""AdminService of a node: its own group, as this replica sees it."""
+
+from importlib.metadata import version
+
+from engine.config import group_config, settings_differences
+from engine.core.settings import Settings
+from engine.replication.interface import ReplicaStatus, Role
+from engine.rpc.faults import INVALID_ARGUMENT, CallFailed, Fault, Reason, unavailable
+from engine.rpc.ledgers import ledger_messages
+from engine.rpc.server import Context, deadline_s
+from engine.service.auditing import audit
+from engine.service.open_list import list_open
+from engine.service.replica import Replica
+from engine.service.statements import Statements
+from postingengine.v1.admin_service_pb2 import (
+    AuditRequest,
+    AuditResponse,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+    GroupDescription,
+    ListOpenRequest,
+    ListOpenResponse,
+    ReplicaDescription,
+    ReplicaRole,
+    SlotRange,
+    TransferLeadershipRequest,
+    TransferLeadershipResponse,
+)
+
+ROLES = {
+    Role.LEADER: ReplicaRole.REPLICA_ROLE_LEADER,
+    Role.FOLLOWER: ReplicaRole.REPLICA_ROLE_FOLLOWER,
+    Role.CANDIDATE: ReplicaRole.REPLICA_ROLE_CANDIDATE,
+}
+PACKAGE = "posting-engine"
+
+
+class AdminServicer:
+    """Answers for one group; a router joins the groups' answers."""
+
+    def __init__(self, replica: Replica, statements: Statements) -> None:
+        self._replica, self._statements = replica, statements
+        self._default_s = replica.place.config.limits.read_deadline_ms_default / 1000
+
+    async def DescribeCluster(self, _: DescribeClusterRequest, __: Context) -> DescribeClusterResponse:  # noqa: N802
+        """Describe what this replica knows, without asking anyone; it answers before there are settings, too."""
+        config, settings = self._replica.place.config, self._replica.machine.book.settings
+        return DescribeClusterResponse(
+            cluster_id=config.cluster_id,
+            placement_epoch=0 if settings is None else settings.placement_epoch,
+            hash_seed=config.hash_seed if settings is None else settings.hash_seed,
+            groups=[self._group(settings)],
+            ledgers=[] if settings is None else ledger_messages(settings.ledgers),
+            differences=[] if settings is None else settings_differences(config, settings),
+        )
+
+    async def ListOpen(self, request: ListOpenRequest, context: Context) -> ListOpenResponse:  # noqa: N802
+        """List a page of open reservations."""
+        return await list_open(self._replica, request, deadline_s(context, self._default_s))
+
+    async def Audit(self, request: AuditRequest, context: Context) -> AuditResponse:  # noqa: N802
+        """Audit the group."""
+        return await audit(self._replica, request, deadline_s(context, self._default_s))
+
+    async def TransferLeadership(  # noqa: N802
+        self, request: TransferLeadershipRequest, _: Context
+    ) -> TransferLeadershipResponse:
+        """Ask the log to hand over to the replica that is furthest."""
+        replica = self._replica
+        if request.group != replica.place.group:
+            message = f"this node serves group {replica.place.group}, not group {request.group}"
+            raise CallFailed(Fault(INVALID_ARGUMENT, Reason.GROUP_UNKNOWN, message, field="group"))
+        leader = replica.log.status().leader
+        if not replica.is_leader:
+            message = "this replica does not lead its group"
+            raise CallFailed(unavailable(Reason.NOT_LEADER, message, leader=replica.address_of(leader)))
+        if request.replica != replica.place.replica.id:
+            replica.log.transfer_leadership()
+        return TransferLeadershipResponse(leader=replica.log.status().leader or "")
+
+    def _group(self, settings: Settings | None) -> GroupDescription:
+        replica = self._replica
+        book, status = replica.machine.book, replica.log.status()
+        slots = [] if settings is None else [part for part in settings.slots if part.group == replica.place.group]
+        peers = {peer.replica: peer for peer in status.peers}
+        return GroupDescription(
+            group=replica.place.group,
+            slots=[SlotRange(first=part.first, last=part.last) for part in slots],
+            leader=status.leader or "",
+            replicas=[
+                self._own()
+                if other.id == replica.place.replica.id
+                else _peer(other.id, other.grpc, peers.get(other.id))
+                for other in group_config(replica.place.config, replica.place.group).replicas
+            ],
+            accounts=book.account_count,
+            open_reservations=book.open_reservation_count,
+        )
+
+    def _own(self) -> ReplicaDescription:
+        replica = self._replica
+        status, machine = replica.log.status(), replica.machine
+        return ReplicaDescription(
+            replica=status.replica,
+            address=replica.place.replica.grpc,
+            role=ROLES[status.role],
+            term=status.term,
+            first_log_index=status.first_index,
+            last_log_index=status.last_index,
+            commit_index=status.commit_index,
+            durable_index=status.durable_index,
+            applied_index=machine.applied_index,
+            lag_records=max(0, status.commit_index - machine.applied_index),
+            log_bytes=status.log_bytes,
+            next_position=machine.book.next_position,
+            read_model_lag=self._statements.lag(),
+            uptime_ms=replica.uptime_ms(),
+            version=version(PACKAGE),
+        )
+
+
+def _peer(name: str, address: str, peer: ReplicaStatus | None) -> ReplicaDescription:
+    """Describe another replica as far as the log knows it: its own word counts more, and a router asks for it."""
+    if peer is None:
+        return ReplicaDescription(replica=name, address=address)
+    return ReplicaDescription(replica=name, address=address, role=ROLES[peer.role], durable_index=peer.match_index)

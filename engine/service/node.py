@@ -1,0 +1,112 @@
+"""The node: one replica of one group as a process, from its data folder to its gRPC server (DESIGN §10)."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from engine.config import ClusterConfig, group_config, replica_config, settings_differences
+from engine.exit_codes import EngineStopped, ExitCode
+from engine.replication.interface import ReplicatedLog
+from engine.replication.segment_format import Identity as LogIdentity
+from engine.replication.single import SingleLog, SingleLogLimits
+from engine.rpc.process import Lifetime, settle_memory
+from engine.rpc.server import Calls, Server, Service
+from engine.service.admin import AdminServicer
+from engine.service.posting import RAW_METHODS, PostingServicer
+from engine.service.replica import Place, Replica
+from engine.service.statements import Statements
+from engine.storage.folder import DataFolder, Identity, open_folder
+from engine.storage.recovery import StoreLimits, open_state_machine
+from engine.storage.state_machine import StateMachine
+from postingengine.v1 import admin_service_pb2, posting_service_pb2
+
+LOG: Final = logging.getLogger(__name__)
+
+LOG_FOLDER: Final = "log"
+ADMIN_SERVICE: Final = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+POSTING_SERVICE: Final = posting_service_pb2.DESCRIPTOR.services_by_name["PostingService"]
+ANSWER_GRACE_S: Final = 1.0
+"""After draining, calls get so long to send their answers."""
+
+
+async def run_node(
+    config: ClusterConfig, group: int, replica: str, *, clock_ns: Callable[[], int] = time.time_ns
+) -> None:
+    """Run one replica until SIGTERM or SIGINT, then drain and return; raises `EngineStopped` with what else ended it.
+
+    `clock_ns` is the clock that this replica gives its records while it leads (UTC).
+    """
+    place = Place(config, group, replica_config(config, group, replica))
+    lifetime = Lifetime()
+    lifetime.watch_signals()
+    identity = Identity(config.cluster_id, group, replica)
+    with open_folder(Path(place.replica.folder), identity) as folder:
+        machine = await _recover(folder, place)
+        # A failure leaves the store as it is: the next start finds it there, and nothing is written past a failed sync.
+        await _serve(place, folder, machine, lifetime, clock_ns)
+        await asyncio.get_running_loop().run_in_executor(None, machine.close)
+
+
+async def _recover(folder: DataFolder, place: Place) -> StateMachine:
+    """Open the store; what was recovered, from where and in how long, goes into the log."""
+    limits = StoreLimits(map_bytes_max=place.config.limits.store_map_bytes_max)
+    loop = asyncio.get_running_loop()
+    machine, recovered = await loop.run_in_executor(None, open_state_machine, folder, place.group, limits)
+    LOG.info(recovered.sentence(), extra={"log_index": recovered.log_index, "seconds": round(recovered.elapsed_s, 3)})
+    if machine.book.settings is not None:
+        _compare_settings(place, machine)
+    return machine
+
+
+def _compare_settings(place: Place, machine: StateMachine) -> None:
+    """Refuse another cluster's data; report every other difference of the file, and obey the log."""
+    settings = machine.book.settings
+    if settings is None:
+        return
+    if settings.cluster_id != place.config.cluster_id:
+        message = f"the data folder {place.replica.folder} belongs to cluster {settings.cluster_id}; name its own file"
+        raise EngineStopped(ExitCode.CLUSTER_MISMATCH, message)
+    for difference in settings_differences(place.config, settings):
+        LOG.warning("cluster.yml: %s", difference)
+
+
+async def _serve(
+    place: Place, folder: DataFolder, machine: StateMachine, lifetime: Lifetime, clock_ns: Callable[[], int]
+) -> None:
+    """Listen, then start the log: a port in use is found before anything is written."""
+    log = _make_log(place, folder, lifetime.fail)
+    replica = Replica(place, machine, log, failed=lifetime.fail, clock_ns=clock_ns)
+    statements = Statements()
+    server = _make_server(place, replica, statements)
+    await server.start()
+    await replica.start()
+    await server.set_serving(True)
+    settle_memory()
+    LOG.info("serving", extra={"address": place.replica.grpc, "seconds": replica.uptime_ms() / 1000})
+    await lifetime.over()
+    LOG.info("stopping: no new calls are admitted")
+    await server.set_serving(False)
+    replica.refuse()
+    await replica.drain()
+    await server.stop(ANSWER_GRACE_S)
+    await replica.stop()
+
+
+def _make_server(place: Place, replica: Replica, statements: Statements) -> Server:
+    services = (
+        Service(POSTING_SERVICE, PostingServicer(replica, statements), RAW_METHODS),
+        Service(ADMIN_SERVICE, AdminServicer(replica, statements)),
+    )
+    return Server(place.replica.grpc, services, Calls(place.config.limits.calls_max))
+
+
+def _make_log(place: Place, folder: DataFolder, failed: Callable[[EngineStopped], None]) -> ReplicatedLog:
+    identity = LogIdentity(place.config.cluster_id, place.group, place.replica.id)
+    if len(group_config(place.config, place.group).replicas) > 1:
+        message = f"group {place.group} lists several replicas, which this version does not run; list one"
+        raise EngineStopped(ExitCode.CONFIG_INVALID, message)
+    limits = SingleLogLimits(segment_bytes=place.config.limits.segment_bytes)
+    return SingleLog(folder.path / LOG_FOLDER, identity, stopped=failed, limits=limits)

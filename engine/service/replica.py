@@ -1,0 +1,234 @@
+"""One replica at work: its log, its apply thread, its state machine, and what servicers ask of them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
+
+from engine.config import ClusterConfig, ReplicaConfig, group_config, initial_settings
+from engine.core.log_record import RecordKind
+from engine.core.records import Words
+from engine.core.settings import Settings, encode_settings
+from engine.exit_codes import EngineStopped
+from engine.replication.interface import NotProposed, ReplicatedLog, Role
+from engine.rpc.faults import (
+    CallFailed,
+    Fault,
+    Reason,
+    deadline_passed,
+    fate_unknown,
+    overloaded,
+    unavailable,
+)
+from engine.service.applier import Applier
+from engine.service.batcher import Batcher
+from engine.service.submission import Caller, Submission
+from engine.storage.state_machine import StateMachine
+from postingengine.v1.types_pb2 import Consistency, ReadPoint
+
+T = TypeVar("T")
+LOG: Final = logging.getLogger(__name__)
+
+SPACE_EVERY_S: Final = 1.0
+"""How often the room for log and store is measured."""
+_LATE: Final = "the deadline passed before this could be answered; retry with a longer one"
+_NOT_READY: Final = "this group has no settings yet; its first leader is about to log them"
+_STOPPING: Final = "this replica is stopping; ask another one, or this one a little later"
+
+
+class Place(NamedTuple):
+    """Which replica this is."""
+
+    config: ClusterConfig
+    group: int
+    replica: ReplicaConfig
+
+
+class Replica:
+    """Wires log, batcher, apply thread and state machine. On the event loop's thread."""
+
+    def __init__(
+        self,
+        place: Place,
+        machine: StateMachine,
+        log: ReplicatedLog,
+        *,
+        failed: Callable[[EngineStopped], None],
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Nothing runs before `start`; `failed` is called with what must end the process."""
+        self.place, self.machine, self.log, self._clock_ns = place, machine, log, clock_ns
+        self._loop = asyncio.get_running_loop()
+        self.started_s = self._loop.time()
+        limits = place.config.limits
+        self.batcher = Batcher(log, limits, clock_ns=clock_ns, loop=self._loop, address_of=self.address_of)
+        self.applier = Applier(
+            machine,
+            self._loop,
+            answered=self.batcher.answered,
+            failed=failed,
+            group_records_max=limits.apply_group_records_max,
+        )
+        self.applier.pause = getattr(log, "pause_applying", None)
+        self.applier.resume = getattr(log, "resume_applying", None)
+        self._failed = failed
+        self._upkeep: asyncio.Task[None] | None = None
+        self._role = Role.FOLLOWER
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Begin to apply and, where this replica leads, to accept. Raises `EngineStopped`."""
+        self.applier.start()
+        self.log.on_role_change(self._role_changed)
+        await self.log.start(self.applier.put, self.machine.applied_index)
+        self._upkeep = asyncio.create_task(self._keep_up())
+
+    def refuse(self) -> None:
+        """Admit nothing more, for good."""
+        self._stopping = True
+        self.batcher.refusal = unavailable(Reason.STOPPING, _STOPPING)
+
+    async def drain(self) -> None:
+        """Answer what was admitted, within `drain_ms_max`; what is then still not logged is told so."""
+        if not await self.batcher.drained(self.place.config.limits.drain_ms_max / 1000):
+            LOG.warning("some transfers were still on their way when the time to drain was over")
+        self.batcher.give_up_waiting(unavailable(Reason.STOPPING, _STOPPING))
+
+    async def stop(self) -> None:
+        """Hand leadership over, close the log, apply and save what it handed over."""
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+        self.log.transfer_leadership()
+        await self.log.stop()
+        await self.applier.stop()
+
+    # -- what servicers ask
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this replica leads, by its own word."""
+        return self._role is Role.LEADER
+
+    async def post(self, words: Words, caller: Caller, deadline_s: float) -> Submission:
+        """Log and apply valid rows (`Batcher.post`), within the deadline on the loop's clock."""
+        self.settings()
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                return await self.batcher.post(words, caller, deadline_s)
+        except TimeoutError:
+            raise CallFailed(fate_unknown("no answer before the deadline; retry the same ids")) from None
+
+    async def read(self, consistency: Consistency, deadline_s: float, job: Callable[[], T]) -> T:
+        """Run a job on the apply thread once the state is as fresh as asked for; raises `CallFailed`."""
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self._fresh(consistency)
+                return await self.applier.run(job)
+        except TimeoutError:
+            raise CallFailed(deadline_passed(_LATE)) from None
+
+    def read_point(self) -> ReadPoint:
+        """Return what the state is true at. On the apply thread."""
+        return ReadPoint(
+            group=self.place.group, log_index=self.machine.applied_index, as_of=self.machine.book.last_timestamp_ns
+        )
+
+    def uptime_ms(self) -> int:
+        """Return how long this replica runs, milliseconds."""
+        return int((self._loop.time() - self.started_s) * 1000)
+
+    def address_of(self, replica: str | None) -> str:
+        """Return the API address of a replica of this group; empty if there is none of that name."""
+        replicas = group_config(self.place.config, self.place.group).replicas
+        return next((other.grpc for other in replicas if other.id == replica), "")
+
+    def settings(self) -> Settings:
+        """Return the replicated settings; raises `CallFailed` before the group's first record was applied."""
+        settings = self.machine.book.settings
+        if settings is None:
+            raise CallFailed(self._not_ready())
+        return settings
+
+    # -- freshness
+
+    async def _fresh(self, consistency: Consistency) -> None:
+        """Return once everything that the read must see has been handed to the apply thread."""
+        level = consistency.WhichOneof("level")
+        if level == "stale":
+            return
+        if level == "at_least":
+            wanted = [at.log_index for at in consistency.at_least.log_indexes if at.group == self.place.group]
+            await self.applier.handed_over(max(wanted, default=0))
+            return
+        await self._barrier()
+
+    async def _barrier(self) -> None:
+        done: asyncio.Future[int | None] = self._loop.create_future()
+        try:
+            self.log.barrier(lambda index: None if done.done() else done.set_result(index))
+        except NotProposed as refused:
+            raise CallFailed(self._not_confirmed(refused)) from refused
+        if await done is None:
+            raise CallFailed(unavailable(Reason.NOT_LEADER, "this replica stopped leading; ask its group's leader"))
+
+    def _not_confirmed(self, refused: NotProposed) -> Fault:
+        if refused.full:
+            return overloaded(str(refused))
+        return unavailable(Reason.NOT_LEADER, str(refused), leader=self.address_of(refused.leader))
+
+    def _not_ready(self) -> Fault:
+        leader = self.address_of(self.log.status().leader)
+        if not self.is_leader:
+            return unavailable(Reason.NOT_LEADER, "this replica does not lead its group", leader=leader)
+        return unavailable(Reason.NOT_READY, _NOT_READY)
+
+    # -- upkeep
+
+    def _role_changed(self, role: Role, term: int) -> None:
+        LOG.info("this replica is now %s", role.value, extra={"term": term})
+        self._role = role
+        if role is Role.LEADER:
+            self._loop.call_soon(self._propose_genesis)
+        else:
+            leader = self.address_of(self.log.status().leader)
+            self.batcher.give_up_waiting(unavailable(Reason.NOT_LEADER, "this replica stopped leading", leader=leader))
+
+    def _propose_genesis(self) -> None:
+        """The first record of a group carries its settings, before anything else is admitted."""
+        if self.is_leader and self.machine.book.settings is None:
+            self.batcher.propose_alone(RecordKind.SETTINGS, encode_settings(initial_settings(self.place.config)))
+
+    async def _keep_up(self) -> None:
+        """Every tick: expire what is due, free what is overdue, let the log forget what the store has synced."""
+        space_s = 0.0
+        while True:
+            await asyncio.sleep(self.place.config.limits.tick_ms / 1000)
+            self._expire_due()
+            self.batcher.give_up_overdue()
+            self.log.truncate_below(self.machine.synced_log_index)
+            if self._loop.time() >= space_s and not self._stopping:
+                space_s = self._loop.time() + SPACE_EVERY_S
+                await self._measure_space()
+
+    def _expire_due(self) -> None:
+        """A leader without traffic logs an empty record, so that what is due expires all the same."""
+        if not self.is_leader or self.batcher.in_flight or self._stopping:
+            return
+        due_ns = self.machine.book.next_deadline_ns()
+        if due_ns is not None and due_ns <= self._clock_ns():
+            self.batcher.propose_alone(RecordKind.EVENTS)
+
+    async def _measure_space(self) -> None:
+        """Refuse writes while disk or map are nearly full; reads go on."""
+        try:
+            spare = self.place.config.limits.disk_free_bytes_min
+            space = await self._loop.run_in_executor(None, self.machine.space, spare)
+        except OSError as error:
+            LOG.warning("the free space cannot be measured: %s", error)
+            return
+        before, self.batcher.refusal = self.batcher.refusal, None
+        if space.nearly_full is not None and not self._stopping:
+            self.batcher.refusal = overloaded(space.nearly_full, reason=Reason.DISK_NEARLY_FULL)
+            if before is None:
+                LOG.warning("writes are refused: %s", space.nearly_full)
