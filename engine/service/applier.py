@@ -120,6 +120,11 @@ class Applier:
             self._paused = True
             self.pause()
 
+    def jumped_to(self, log_index: int) -> None:
+        """Note that a snapshot brought the state to `log_index`: what it covers is not handed over any more."""
+        self._handed_index = max(self._handed_index, log_index)
+        self._wake()
+
     async def run(self, job: Callable[[], T]) -> T:
         """Run a job on the apply thread, after all records put so far; returns or raises what it does."""
         future: Future[T] = Future()
