@@ -66,6 +66,10 @@ class Machine(Protocol):
     def applied_index(self) -> int:
         """The log index of the last record applied."""
 
+    @property
+    def state_hash(self) -> bytes:
+        """The running hash at `applied_index`."""
+
     def apply(self, log_index: int, term: int, record: bytes | memoryview) -> npt.NDArray[np.void]:
         """Apply one record in memory; one `RESULT` per row."""
 
@@ -99,6 +103,8 @@ class Applier:
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
         self.pause: Callable[[], None] | None = None
         self.resume: Callable[[], None] | None = None
+        self.note_state_hash: Callable[[int, bytes], None] | None = None
+        """Told, on the loop and in log order, where the running hash stands behind each record."""
 
     def start(self) -> None:
         """Begin to apply."""
@@ -155,16 +161,18 @@ class Applier:
         """Apply and answer what is queued, save when it is time; False once told to stop."""
         item = self._next()
         answers: list[Answer] = []
+        hashes: list[tuple[int, bytes]] = []
         while isinstance(item, Committed) or callable(item):
             if isinstance(item, Committed):
                 answers.append(Answer(item.log_index, self._apply(item)))
+                hashes.append((self._machine.applied_index, self._machine.state_hash))
             else:
                 item()
             if len(answers) >= ANSWERS_PER_GROUP_MAX or self._unsaved >= self._group_records_max:
                 break
             item = self._at_once()
         if answers:
-            self._loop.call_soon_threadsafe(self._told, answers, self._handled_bytes)
+            self._loop.call_soon_threadsafe(self._told, answers, hashes, self._handled_bytes)
             self._handled_bytes = 0
         if item is None or self._save_is_due():
             self._unsaved = 0
@@ -208,7 +216,10 @@ class Applier:
             elif not done.done():
                 done.set_result(None)
 
-    def _told(self, answers: list[Answer], handled_bytes: int) -> None:
+    def _told(self, answers: list[Answer], hashes: list[tuple[int, bytes]], handled_bytes: int) -> None:
+        if self.note_state_hash is not None:
+            for log_index, state_hash in hashes:
+                self.note_state_hash(log_index, state_hash)
         self._queued_bytes -= handled_bytes
         if self._paused and self.resume is not None and self._queued_bytes < QUEUE_BYTES_MAX // 2:
             self._paused = False

@@ -7,16 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from engine.config import ClusterConfig, group_config, replica_config, settings_differences
+from engine.config import ClusterConfig, replica_config, settings_differences
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.interface import ReplicatedLog
-from engine.replication.segment_format import Identity as LogIdentity
-from engine.replication.single import SingleLog, SingleLogLimits
 from engine.rpc.process import Lifetime, settle_memory
 from engine.rpc.server import Calls, Server, Service
 from engine.service.admin import AdminServicer
+from engine.service.group_log import make_log
 from engine.service.posting import RAW_METHODS, PostingServicer
 from engine.service.replica import Place, Replica
+from engine.service.snapshots import StoreSnapshots
 from engine.service.statements import Statements
 from engine.storage.folder import DataFolder, Identity, open_folder
 from engine.storage.recovery import StoreLimits, open_state_machine
@@ -25,24 +24,25 @@ from postingengine.v1 import admin_service_pb2, posting_service_pb2
 
 LOG: Final = logging.getLogger(__name__)
 
-LOG_FOLDER: Final = "log"
 ADMIN_SERVICE: Final = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 POSTING_SERVICE: Final = posting_service_pb2.DESCRIPTOR.services_by_name["PostingService"]
 ANSWER_GRACE_S: Final = 1.0
 """After draining, calls get so long to send their answers."""
 
 
-async def run_node(
-    config: ClusterConfig, group: int, replica: str, *, clock_ns: Callable[[], int] = time.time_ns
-) -> None:
-    """Run one replica until SIGTERM or SIGINT, then drain and return; raises `EngineStopped` with what else ended it.
+async def run_node(config: ClusterConfig, group: int, replica: str) -> None:
+    """Run one replica until SIGTERM or SIGINT, then drain and return; raises `EngineStopped` with what else ended it."""
+    lifetime = Lifetime()
+    lifetime.watch_signals()
+    await serve_node(Place(config, group, replica_config(config, group, replica)), lifetime)
+
+
+async def serve_node(place: Place, lifetime: Lifetime, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    """Run one replica until its lifetime is over; raises `EngineStopped`.
 
     `clock_ns` is the clock that this replica gives its records while it leads (UTC).
     """
-    place = Place(config, group, replica_config(config, group, replica))
-    lifetime = Lifetime()
-    lifetime.watch_signals()
-    identity = Identity(config.cluster_id, group, replica)
+    identity = Identity(place.config.cluster_id, place.group, place.replica.id)
     with open_folder(Path(place.replica.folder), identity) as folder:
         machine = await _recover(folder, place)
         # A failure leaves the store as it is: the next start finds it there, and nothing is written past a failed sync.
@@ -77,8 +77,12 @@ async def _serve(
     place: Place, folder: DataFolder, machine: StateMachine, lifetime: Lifetime, clock_ns: Callable[[], int]
 ) -> None:
     """Listen, then start the log: a port in use is found before anything is written."""
-    log = _make_log(place, folder, lifetime.fail)
+    limits = StoreLimits(map_bytes_max=place.config.limits.store_map_bytes_max)
+    identity = Identity(place.config.cluster_id, place.group, place.replica.id)
+    snapshots = StoreSnapshots(folder, identity, machine, limits)
+    log = make_log(place, folder, snapshots, lifetime.fail)
     replica = Replica(place, machine, log, failed=lifetime.fail, clock_ns=clock_ns)
+    snapshots.attach(replica.applier)
     statements = Statements()
     server = _make_server(place, replica, statements)
     await server.start()
@@ -101,12 +105,3 @@ def _make_server(place: Place, replica: Replica, statements: Statements) -> Serv
         Service(ADMIN_SERVICE, AdminServicer(replica, statements)),
     )
     return Server(place.replica.grpc, services, Calls(place.config.limits.calls_max))
-
-
-def _make_log(place: Place, folder: DataFolder, failed: Callable[[EngineStopped], None]) -> ReplicatedLog:
-    identity = LogIdentity(place.config.cluster_id, place.group, place.replica.id)
-    if len(group_config(place.config, place.group).replicas) > 1:
-        message = f"group {place.group} lists several replicas, which this version does not run; list one"
-        raise EngineStopped(ExitCode.CONFIG_INVALID, message)
-    limits = SingleLogLimits(segment_bytes=place.config.limits.segment_bytes)
-    return SingleLog(folder.path / LOG_FOLDER, identity, stopped=failed, limits=limits)

@@ -72,6 +72,7 @@ class Replica:
         )
         self.applier.pause = getattr(log, "pause_applying", None)
         self.applier.resume = getattr(log, "resume_applying", None)
+        self.applier.note_state_hash = getattr(log, "note_state_hash", None)
         self._failed = failed
         self._upkeep: asyncio.Task[None] | None = None
         self._role = Role.FOLLOWER

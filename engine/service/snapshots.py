@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from engine.exit_codes import ExitCode, require
 from engine.replication.raft_snapshot import Snapshot
@@ -15,7 +14,6 @@ from engine.storage.recovery import StoreLimits, open_state_machine
 from engine.storage.snapshot import SnapshotInfo, install_snapshot, write_snapshot
 from engine.storage.state_machine import StateMachine
 
-T = TypeVar("T")
 LOG: Final = logging.getLogger(__name__)
 
 FOLDER: Final = "snapshots"
@@ -34,11 +32,10 @@ class StoreSnapshots:
         for name in (OUTGOING, INCOMING):
             (self._folder / name).unlink(missing_ok=True)
         self._applier: Applier | None = None
-        self._replaced: Callable[[], None] = lambda: None
 
-    def attach(self, applier: Applier, replaced: Callable[[], None]) -> None:
-        """`replaced()` is called on the apply thread once another store has taken the old one's place."""
-        self._applier, self._replaced = applier, replaced
+    def attach(self, applier: Applier) -> None:
+        """The apply thread is where the store is replaced."""
+        self._applier = applier
 
     async def make(self) -> Snapshot:
         """Copy the store while writes go on. Raises `EngineStopped`."""
@@ -69,7 +66,6 @@ class StoreSnapshots:
         _require_fit(info, index, term)
         fresh, recovered = open_state_machine(self._data, self._identity.group, self._limits)
         self._machine.become(fresh)
-        self._replaced()
         LOG.info(
             "a snapshot took the store's place: %s",
             recovered.sentence(),

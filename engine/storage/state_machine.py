@@ -65,6 +65,11 @@ class StateMachine:
         return self._head
 
     @property
+    def state_hash(self) -> bytes:
+        """The running hash at `applied_index`: equal on all replicas at an equal index, or one of them is wrong."""
+        return self._head.hash
+
+    @property
     def applied_index(self) -> int:
         """The log index of the last record applied."""
         return self._head.log_index
@@ -139,11 +144,6 @@ class StateMachine:
         """Go on as another, freshly opened state machine, which must not be used any more: whoever holds this one sees
         the new state from now on."""
         self.__dict__.update(other.__dict__)
-
-    @property
-    def store(self) -> Store:
-        """The open store; another one after `become`."""
-        return self._store
 
     def space(self, disk_bytes_spare: int) -> Space:
         """Tell what room the store has (`Store.space`); any thread may ask."""
