@@ -135,7 +135,9 @@ class Caller:
         books = self.books
         fresh = [one for one in transfers if one.id not in books.unknown]
         books.unknown.update({one.id: one for one in transfers})
-        answer = await _try(stub.PostTransfers(posting_service_pb2.PostTransfersRequest(transfers=transfers), timeout=CALL_S))
+        answer = await _try(
+            stub.PostTransfers(posting_service_pb2.PostTransfersRequest(transfers=transfers), timeout=CALL_S)
+        )
         if answer is None:
             books.were_unknown += len(fresh)
             return False
@@ -143,7 +145,9 @@ class Caller:
             if result.WhichOneof("answer") == "fault":
                 continue
             if result.outcome != POSTED:
-                raise AssertionError(f"transfer {transfer.id.hex()} between unlimited accounts ended as {result.outcome}")
+                raise AssertionError(
+                    f"transfer {transfer.id.hex()} between unlimited accounts ended as {result.outcome}"
+                )
             books.acknowledged[transfer.id] = books.unknown.pop(transfer.id)
         return True
 
@@ -152,7 +156,9 @@ class Caller:
         for start in range(0, len(ids), FOUND_A_CALL):
             chosen = ids[start : start + FOUND_A_CALL]
             answer = await _until_answered(
-                lambda chosen=chosen: stub.GetTransfers(posting_service_pb2.GetTransfersRequest(ids=chosen), timeout=CALL_S)
+                lambda chosen=chosen: stub.GetTransfers(
+                    posting_service_pb2.GetTransfersRequest(ids=chosen), timeout=CALL_S
+                )
             )
             for one, found in zip(chosen, answer.transfers, strict=True):
                 wrong += self._wrong_transfer(one, found)
