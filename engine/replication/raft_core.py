@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
 
 import pysyncobj.syncobj as library
+from crc32c import crc32c
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
@@ -78,6 +79,14 @@ class _Messenger(Transport):  # type: ignore[misc]
         self._onMessageReceived(node, message)
 
 
+class _PeerNode(Node):  # type: ignore[misc]
+    """A node whose place in the library's sets is the same in every run, so that a simulation replays."""
+
+    def __hash__(self) -> int:
+        # Not `hash()` of the name: Python salts it anew in every process.
+        return crc32c(self.id.encode())
+
+
 class _NoPoller:
     """We tick; there are no descriptors of the library to wait for."""
 
@@ -105,10 +114,10 @@ class RaftCore(SyncObj):  # type: ignore[misc]
         self._now = now
         self._settings = settings
         self.journal = journal
-        self.nodes = {other: Node(other) for other in sorted(others)}
+        self.nodes = {other: _PeerNode(other) for other in sorted(others)}
         self._messenger = _Messenger(owner)
         super().__init__(
-            Node(replica),
+            _PeerNode(replica),
             list(self.nodes.values()),
             configuration(journal, settings, self._state_changed),
             transport=self._messenger,

@@ -70,7 +70,7 @@ class RaftLog:
         self._now = self._machine.now
         self._pending = Pending(self._settings)
         self._hashes = StateHashes(self._settings.hashes_max)
-        self._role_changes: list[tuple[Role, int]] = []
+        self._role_changes: list[Role] = []
         self._role_listeners: list[Callable[[Role, int], None]] = []
         self._heard_at_s: dict[str, float] = {}
         self._synced_index = 0
@@ -323,9 +323,9 @@ class RaftLog:
         """Callbacks run last: they may propose, stop, or ask for the status."""
         if self._role_changes:
             changes, self._role_changes = self._role_changes, []
-            for role, term in changes:
+            for role in changes:
                 for listener in self._role_listeners:
-                    listener(role, term)
+                    listener(role, self._core.term)
         self._pending.tell()
 
     def _halt(self, stopped: EngineStopped) -> None:
@@ -381,7 +381,7 @@ class RaftLog:
 
     def role_changed(self, role: Role) -> None:
         """See `raft_core.CoreOwner`. A leader that is one no longer gives up all that waits: unknown."""
-        self._role_changes.append((role, self._core.term))
+        self._role_changes.append(role)
         if role is not Role.LEADER:
             self._pending.give_up()
             self._snapshots_out.end_term()

@@ -74,8 +74,10 @@ class Sender:
             self.followers[peer] = Follower()
 
     def connection_changed(self, peer: str) -> None:
-        """What was on its way to `peer` is lost, or was never sent."""
-        self.followers[peer].forget_window()
+        """What was on its way to `peer` is lost. What it held counts again once it says so: it may come back with
+        another disk, in the same term."""
+        self.followers[peer] = Follower()
+        self.count_copies()
 
     def send_records(self) -> None:
         """Fill every window: the end of a turn."""

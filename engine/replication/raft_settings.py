@@ -2,6 +2,8 @@
 
 from typing import Final, NamedTuple
 
+from engine.replication.frames import SNAPSHOT_PIECE_BYTES
+
 TICK_S: Final = 0.02
 """Timers are looked at this often; everything else happens in the turn in which its cause arrived."""
 
@@ -28,6 +30,8 @@ class RaftSettings(NamedTuple):
     """The log keeps at least this much below what the store has synced, for followers that come back."""
     retained_bytes_max: int = 1 << 30
     """Beyond this a follower that is still needed for nothing else is left behind: it gets a snapshot."""
+    snapshot_piece_bytes: int = SNAPSHOT_PIECE_BYTES
+    """Of a snapshot in one message."""
     snapshot_window_bytes: int = 2 << 20
     """Pieces of a snapshot on their way to one follower."""
     snapshot_retry_s: float = 0.5

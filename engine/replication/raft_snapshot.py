@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from crc32c import crc32c
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.frames import SNAPSHOT_PIECE_BYTES, Buffer, FrameRefused
+from engine.replication.frames import Buffer, FrameRefused
 from engine.replication.messages import SnapshotAck, SnapshotPiece
 from engine.replication.raft_settings import RaftSettings
 from engine.replication.transport import Transport
@@ -175,7 +175,7 @@ class SnapshotSender:
             and transfer.sent - transfer.acknowledged < self._settings.snapshot_window_bytes
             and self._transport.writable(peer)
         ):
-            data = self._files.read(snapshot.path, transfer.sent, SNAPSHOT_PIECE_BYTES)
+            data = self._files.read(snapshot.path, transfer.sent, self._settings.snapshot_piece_bytes)
             self._transport.send(peer, _piece(snapshot, term, transfer.sent, data), [data])
             transfer.sent += len(data)
 
