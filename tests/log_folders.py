@@ -48,9 +48,9 @@ def segment_numbers(disk: MemoryDisk) -> list[int]:
     return [int(name.removeprefix("segment-")) for name in disk.names(FOLDER) if name.startswith("segment-")]
 
 
-def closed_log(records: int) -> Image:
+def closed_log(records: int, salt: int = 1) -> Image:
     """What the disk holds after that many records, one group each, and a clean close."""
-    disk = MemoryDisk()
+    disk = MemoryDisk(salt=salt)
     log = open_log(disk)
     log.save_vote(1, "node-a")
     for _ in range(records):

@@ -312,6 +312,19 @@ def test_a_record_read_back_is_checked() -> None:
     assert stopped.value.code is ExitCode.DATA_DAMAGED
 
 
+def test_a_record_read_back_from_the_place_of_another_is_damage() -> None:
+    disk = MemoryDisk()
+    log = open_log(disk)
+    append_records(log, 30)
+    log.start_sync()
+    content = disk.content(segment_path(1))
+    second, third = (content.index(record_of(number)) - 48 for number in (2, 3))
+    content[second : second + 144] = content[third : third + 144]
+    with pytest.raises(EngineStopped) as stopped:
+        log.entry_at(2)
+    assert stopped.value.code is ExitCode.DATA_DAMAGED
+
+
 def test_a_checksum_that_the_caller_knows_is_the_one_that_is_written() -> None:
     disk = MemoryDisk()
     log = open_log(disk)

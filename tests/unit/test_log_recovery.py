@@ -33,7 +33,7 @@ from tests.log_folders import (
 from tests.memory_disk import MemoryDisk
 from tests.step_worker import StepWorker
 
-SALT = MemoryDisk().salt
+SALT = 1
 
 
 def flipped(image: Image, path: Path, offset: int) -> Image:
@@ -68,7 +68,7 @@ def covered_bytes(image: Image, number: int) -> list[int]:
 def last_group_torn(keep: float) -> tuple[MemoryDisk, int]:
     """A log of three durable records and a group of twenty of which the disk kept the first part, and sound ones
     later."""
-    disk, worker = MemoryDisk(), StepWorker()
+    disk, worker = MemoryDisk(salt=SALT), StepWorker()
     log = open_log(disk, worker)
     append_records(log, 3)
     log.start_sync()
@@ -117,6 +117,16 @@ def test_a_lost_block_in_mid_log_is_damage() -> None:
     content = bytearray(image.files[segment_path(1)])
     content[1024:1536] = bytes(512)
     assert code_of_opening(Image({**image.files, segment_path(1): bytes(content)})) is ExitCode.DATA_DAMAGED
+
+
+def test_a_sound_record_in_the_place_of_another_is_damage() -> None:
+    image = closed_log(5)
+    content = bytearray(image.files[segment_path(1)])
+    second, third = (content.index(record_of(number)) - RECORD_HEADER_BYTES for number in (2, 3))
+    size = size_on_disk(len(record_of(2)))
+    content[second : second + size] = content[third : third + size]
+    with pytest.raises(EngineStopped, match="log record 3 follows 1"):
+        open_log(MemoryDisk(Image({segment_path(1): bytes(content)})))
 
 
 def test_a_lost_tail_behind_which_the_log_went_on_is_damage() -> None:
@@ -224,11 +234,7 @@ def crc32c_of(data: bytearray) -> bytes:
 
 def test_segments_of_two_logs_are_not_mixed() -> None:
     image = closed_log(45)
-    other = MemoryDisk(salt=99)
-    log = open_log(other)
-    append_records(log, 5)
-    log.close()
-    mixed = Image({**image.files, segment_path(1): bytes(other.content(segment_path(1)))})
+    mixed = Image({**image.files, segment_path(1): closed_log(45, salt=99).files[segment_path(1)]})
     assert code_of_opening(mixed) is ExitCode.DATA_DAMAGED
 
 
@@ -249,7 +255,7 @@ def test_a_scrap_of_another_size_is_not_used() -> None:
 
 
 def test_recovery_writes_the_last_group_again_before_it_counts_as_durable() -> None:
-    disk, worker = MemoryDisk(), StepWorker()
+    disk, worker = MemoryDisk(salt=SALT), StepWorker()
     log = open_log(disk, worker)
     append_records(log, 3)
     log.start_sync()

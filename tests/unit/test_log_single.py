@@ -2,6 +2,7 @@
 lost."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -30,6 +31,18 @@ class FailingDisk(Disk):
     def sync(self, descriptor: int) -> None:
         if self.refuses:
             raise EngineStopped(ExitCode.SYNC_FAILED, "planted")
+        super().sync(descriptor)
+
+
+class GatedDisk(Disk):
+    """Holds every sync back while its gate is shut."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def sync(self, descriptor: int) -> None:
+        assert self.gate.wait(DEADLINE_S)
         super().sync(descriptor)
 
 
@@ -104,6 +117,28 @@ async def test_nothing_is_applied_before_it_is_on_the_disk(replica: Replica) -> 
     assert status.last_index == 1
     assert status.commit_index == status.durable_index == len(replica.applied)
     await soon(answer)
+
+
+async def test_a_record_of_the_next_group_is_neither_applied_nor_passed_by_a_barrier_with_this_one(
+    tmp_path: Path,
+) -> None:
+    disk = GatedDisk()
+    replica = await Replica(tmp_path / "log", disk).start()
+    disk.gate.clear()
+    first = replica.propose(b"one")
+    before = replica.barrier()
+    await asyncio.sleep(0)  # the first group is handed over at the end of this turn
+    second = replica.propose(b"two")
+    behind = replica.barrier()
+    first.add_done_callback(lambda _: disk.gate.clear())
+    disk.gate.set()
+    assert await soon(first) == 1
+    assert await soon(before) == 1
+    assert replica.events[:3] == ["apply 1", "proposed 1", "barrier 1"]
+    disk.gate.set()
+    assert (await soon(second), await soon(behind)) == (2, 2)
+    assert replica.events[3:] == ["apply 2", "proposed 2", "barrier 2"]
+    await replica.log.stop()
 
 
 async def test_records_of_one_turn_are_applied_in_the_order_of_proposal(replica: Replica) -> None:
