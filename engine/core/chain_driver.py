@@ -2,12 +2,13 @@
 
 Pure functions of one chain. Whoever drives keeps, per group, the latest word that the group answered for the chain's
 id, sends what `next_steps` returns, puts the answered words in their place, and goes on until it returns nothing new.
-Words only ever grow older, never false, so any number of routers and couriers may drive one chain at once, from whatever
+Words only ever grow older, never false, so any number of routers and couriers may drive one chain at once, from what
 each of them happens to know: what is late or repeated meets a word that ignores it.
 
 The rules, each a switch of the model in `tests/model`:
 
 * decide only what every other group has reserved under the same plan, for the amounts that they secured;
+* what follows an original is reserved first where an attempt that does not know the original would be refused;
 * a refusal of another group is carried to the decider, which makes it its own or has a word already;
 * the decider's word is obeyed as it is: a reservation under another plan, or for another body, is released;
 * a plan on record is driven rather than one's own of the same body;
@@ -63,11 +64,13 @@ def next_steps(own: Chain, words: Mapping[int, Word], facts: Facts = ROUTER) -> 
 
 
 def _to_drive(own: Chain, words: Mapping[int, Word]) -> list[Chain]:
-    """Every plan on record, and the own one unless another plan of its body is."""
+    """Every plan on record for this id, and the own one unless another plan of its body is.
+
+    A chain that merely has this id among its legs is for its own drivers: these words are not the groups' words for it.
+    """
     chains = {words[group].chain.digest: words[group].chain for group in sorted(words)}
-    if not any(chain.rows == own.rows for chain in chains.values()):
-        chains[own.digest] = own
-    return list(chains.values())
+    found = [chain for chain in chains.values() if chain.chain_id == own.chain_id]
+    return found if any(chain.rows == own.rows for chain in found) else [*found, own]
 
 
 def _drive(chain: Chain, words: Mapping[int, Word], facts: Facts) -> list[Order]:
@@ -99,7 +102,8 @@ def _before_decision(chain: Chain, words: Mapping[int, Word], facts: Facts) -> l
         return [_abort(chain, Outcome.CHAIN_ABORTED, 0)]
     if len(reserved) < len(known):
         return [_ask(chain)] if _decider_knows_more(chain, words, facts) else []
-    return [Order(Step.RESERVE, group, chain) for group in chain.others if group not in words]
+    asked = chain.others if mine else chain.first
+    return [Order(Step.RESERVE, group, chain) for group in asked if group not in words]
 
 
 def _refusal(chain: Chain, known: list[Word]) -> Order | None:

@@ -118,6 +118,10 @@ class Chain:
     """Every group that takes part, the decider included, ascending."""
     others: tuple[int, ...]
     """`groups` without the decider."""
+    first: tuple[int, ...]
+    """Where it is reserved first, while no group has it on record; not part of the digest. For a chain that follows
+    something, only where `lay_out_alone` would have put it: so that this attempt and one that did not know the original
+    exclude each other. For all others, `others`."""
     credited: frozenset[int]
     """The groups other than the decider where money of this chain arrives."""
     holds: tuple[int, ...]
@@ -155,12 +159,17 @@ def lay_out(rows: bytes, sides: Sequence[Side], originals: Mapping[int, Original
     if isinstance(decider, ChainFault):
         return decider
     placed = tuple(originals[leg].side if leg in originals else side for leg, side in enumerate(sides))
-    return _fault(rows, Plan(placed, decider)) or chain_of(rows, Plan(placed, decider))
+    plan = Plan(placed, decider)
+    return _fault(rows, plan) or chain_of(rows, plan, sides[-1].credit if originals else None)
 
 
-def lay_out_alone(rows: bytes, group: int) -> Chain | ChainFault:
-    """Lay out a chain on one group, which refuses it or names the plan of what it follows."""
-    plan = Plan((Side(group, group),) * (len(rows) // RECORD_BYTES), group)
+def lay_out_alone(rows: bytes, sides: Sequence[Side]) -> Chain | ChainFault:
+    """Lay out a chain whose original is unknown on one group, the home of its last leg's credit account.
+
+    That group refuses it as missing, or knows the original after all and answers with its plan.
+    """
+    group = sides[-1].credit
+    plan = Plan((Side(group, group),) * len(sides), group)
     return _fault(rows, plan) or chain_of(rows, plan)
 
 
@@ -196,9 +205,10 @@ def _groups(plan: Plan) -> tuple[int, ...]:
     return tuple(sorted({plan.decider}.union(*plan.sides)))
 
 
-def chain_of(rows: bytes, plan: Plan) -> Chain:
-    """Bind bodies to a plan that is already on record, whatever today's bounds are."""
+def chain_of(rows: bytes, plan: Plan, first: int | None = None) -> Chain:
+    """Bind bodies to a plan, whatever today's bounds are. first: the one group to reserve first, if it takes part."""
     groups = _groups(plan)
+    others = tuple(group for group in groups if group != plan.decider)
     kinds = rows[_KIND::RECORD_BYTES]
     credited = {group for kind, side in zip(kinds, plan.sides, strict=True) for group in _credited(kind, side)}
     return Chain(
@@ -206,7 +216,8 @@ def chain_of(rows: bytes, plan: Plan) -> Chain:
         plan,
         hashlib.blake2b(_encode(rows, plan), digest_size=DIGEST_BYTES, person=_DIGEST_PERSON).digest(),
         groups,
-        tuple(group for group in groups if group != plan.decider),
+        others,
+        (first,) if first is not None and first in others else others,
         frozenset(credited - {plan.decider}),
         tuple(leg for leg, kind in enumerate(kinds) if kind == Kind.RESERVE),
     )
@@ -270,7 +281,7 @@ def differences(own: Chain, other: Chain) -> tuple[Outcome, ...]:
 
 def _unlinked(chain: Chain) -> npt.NDArray[np.void]:
     rows = as_records(as_words(chain.rows)).copy()
-    rows["flags"] &= 0xFF ^ Flag.LINKED  # a matter of the chain, not of the leg
+    rows["flags"] &= np.uint8(0xFF ^ Flag.LINKED)  # a matter of the chain, not of the leg
     return rows
 
 

@@ -1,0 +1,99 @@
+"""Healing: no router, no message in flight; only couriers, each from its own group's record, until nothing happens."""
+
+from engine.core.chain_driver import ROUTER, Facts
+from engine.core.plan import Chain
+from engine.core.word import Order, Word, is_open
+from tests.model.drivers import orders, told
+from tests.model.group import due
+from tests.model.invariants import check_rest, require
+from tests.model.world import Event, Groups, State, World
+
+ROUNDS_MAX = 64
+"""More than any chain of the scenarios needs: reached only by couriers that chase each other for ever."""
+SCAN_STEPS_MAX = 16
+
+
+class Healing:
+    """Heals the states of one world; a state met before heals as it did then."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.events: list[Event] = []
+        self._healed: set[tuple[Groups, bool]] = set()
+
+    def check(self, state: State) -> None:
+        """Heal from here, patiently and impatiently; raise `Violation` unless all is well then.
+
+        What the couriers did until then is left in `events`.
+        """
+        for overdue in (False, True):
+            self.events.clear()
+            self._heal(state, overdue)
+        self.events.clear()
+
+    def _heal(self, state: State, overdue: bool) -> None:
+        for _ in range(ROUNDS_MAX):
+            if (state.groups, overdue) in self._healed:
+                return
+            self._healed.add((state.groups, overdue))
+            following = self._round(state, overdue)
+            if following.groups == state.groups and overdue:
+                break
+            overdue |= following.groups == state.groups  # in the end every deadline is past
+            state = following  # a state that the search visits too, and checks
+        check_rest(self.world.setup, state.groups)
+        self._check_retries(state)
+
+    def _check_retries(self, state: State) -> None:
+        """I3: now a caller who tries again is answered, whatever was left of the first attempt."""
+        for request, one in enumerate(self.world.setup.requests):
+            owns = self.world.startable(state, request)
+            for body in {own.rows for own in owns}:
+                answered = any(self._retry(state, request, own) for own in owns if own.rows == body)
+                require(answered, f"I3 a retry of {one.name} is never answered")
+
+    def _retry(self, state: State, request: int, own: Chain) -> bool:
+        words: dict[int, Word] = {}
+        for _ in range(SCAN_STEPS_MAX):
+            if told(self.world.rules, own, words):
+                return True
+            state = self._send(state, request, words, orders(self.world.rules, own, words, ROUTER))
+        return False
+
+    def _round(self, state: State, overdue: bool) -> State:
+        """Each courier scans its open chains once; deciders expire what is due."""
+        for at in range(len(state.groups)):
+            if overdue:
+                for request, order in due(self.world.setup, at, state.groups[at]):
+                    state = self._deliver(state, Event(at, request, order))
+            for request in range(len(self.world.setup.requests)):
+                word = state.groups[at].words[request]
+                if word and is_open(word):
+                    state = self._scan(state, at, request, word, overdue)
+        return state
+
+    def _scan(self, state: State, at: int, request: int, word: Word, overdue: bool) -> State:
+        """Drive one chain from what this group knows of it, learning from the answers, until there is nothing new."""
+        words = {at: word}
+        for _ in range(SCAN_STEPS_MAX):
+            before = dict(words)
+            sent = orders(self.world.rules, word.chain, words, Facts(at, overdue))
+            state = self._send(state, request, words, sent)
+            if words == before:
+                return state
+        return state
+
+    def _send(self, state: State, request: int, words: dict[int, Word], sent: tuple[Order, ...]) -> State:
+        """Deliver orders, and learn from the answers."""
+        for order in sent:
+            state = self._deliver(state, Event(order.group, request, order))
+            answered = self.world.setup.says(state.groups[order.group], request)
+            if answered:
+                words[order.group] = answered
+        return state
+
+    def _deliver(self, state: State, event: Event) -> State:
+        following = self.world.after(state, event)
+        if following is not state:
+            self.events.append(event)
+        return following
