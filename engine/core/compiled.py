@@ -5,7 +5,7 @@ machine code behind. The cache folder is therefore named after a digest of every
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -23,18 +23,13 @@ _ALL: Final[dict[str, Any]] = {"error_model": "numpy", "_nrt": False}
 _INNER: Final[dict[str, Any]] = {**_ALL, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
-def _sources_digest() -> str:
-    """Digest of the sources that are compiled, and of those whose constants are compiled in."""
-    constants = [_HERE / f"{name}.py" for name in ("compiled", "faults", "known", "outcomes", "placement", "records")]
-    sources = [*sorted(_HERE.glob("kernel_*.py")), *constants]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-
-
-def _cache_folder() -> Path:
-    """Below `NUMBA_CACHE_DIR` if the environment names one; else beside the byte code, or in the user's cache."""
+def cache_folder(here: Path, sources: Iterable[Path]) -> Path:
+    """Return where machine code made of `sources`, and of the constants compiled into it, is kept: below
+    `NUMBA_CACHE_DIR` if the environment names one; else beside the byte code in `here`, or in the user's cache."""
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in [*sources, *CONSTANTS])).hexdigest()[:16]
     if _CONFIG.CACHE_DIR:
-        return Path(_CONFIG.CACHE_DIR) / f"kernel-{_sources_digest()}"
-    beside = _HERE / "__pycache__" / f"kernel-{_sources_digest()}"
+        return Path(_CONFIG.CACHE_DIR) / f"kernel-{digest}"
+    beside = here / "__pycache__" / f"kernel-{digest}"
     try:
         beside.mkdir(parents=True, exist_ok=True)
         probe = beside / ".writable"
@@ -44,22 +39,31 @@ def _cache_folder() -> Path:
     return beside
 
 
-CACHE_FOLDER: Final = _cache_folder()
+def entries_kept_in(folder: Path) -> Callable[[Any], Callable[[Function], Function]]:
+    """Return the decorator of entry points whose machine code is kept in `folder`."""
+
+    def entry(signature: Any) -> Callable[[Function], Function]:
+        """Compile an entry point for `signature` when its module is imported, or load it from the cache."""
+
+        def compile_now(function: Function) -> Function:
+            before = _CONFIG.CACHE_DIR
+            _CONFIG.CACHE_DIR = str(folder)
+            try:
+                compiled = numba.njit(signature, cache=True, nogil=True, **_ALL)(function)
+            finally:
+                _CONFIG.CACHE_DIR = before
+            return cast(Function, compiled)
+
+        return compile_now
+
+    return entry
 
 
-def entry(signature: Any) -> Callable[[Function], Function]:
-    """Compile an entry point for `signature` when its module is imported, or load it from the cache."""
-
-    def compile_now(function: Function) -> Function:
-        before = _CONFIG.CACHE_DIR
-        _CONFIG.CACHE_DIR = str(CACHE_FOLDER)
-        try:
-            compiled = numba.njit(signature, cache=True, nogil=True, **_ALL)(function)
-        finally:
-            _CONFIG.CACHE_DIR = before
-        return cast(Function, compiled)
-
-    return compile_now
+CONSTANTS: Final = [
+    _HERE / f"{name}.py" for name in ("compiled", "faults", "known", "outcomes", "placement", "records")
+]
+KERNEL: Final = sorted(_HERE.glob("kernel_*.py"))
+entry: Final = entries_kept_in(cache_folder(_HERE, KERNEL))
 
 
 def helper(function: Function) -> Function:
