@@ -3,12 +3,12 @@ held?"""
 
 from typing import Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
 from engine.core.records import AccountFlag, Words
+from engine.storage.compiled import entry
 
 _RESERVATION_LEDGER_WORD: Final = 14
 _HALF: Final = np.uint64(0xFFFFFFFF)
@@ -37,7 +37,7 @@ class TrialBalance(NamedTuple):
         return self.debits_posted == self.credits_posted and self.debits_reserved == self.credits_reserved
 
 
-@numba.njit("void(u8[:, ::1], i8[::1], i8[::1], u8[:, :, ::1])", cache=True, nogil=True)
+@entry("void(u8[:, ::1], i8[::1], i8[::1], u8[:, :, ::1])")
 def _add_halves(
     rows: Words, which: npt.NDArray[np.int64], ledger_numbers: npt.NDArray[np.int64], sums: npt.NDArray[np.uint64]
 ) -> None:

@@ -5,9 +5,9 @@ without rows (ticks, batches that were known) have keys of their own, and one or
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import lmdb
 import numpy as np
@@ -31,6 +31,10 @@ class StoredRows(NamedTuple):
     """Shape (m, 2): the amounts asked for."""
     chain_last: npt.NDArray[np.bool_]
     """Shape (m,): the last leg of its chain, or alone: the next row of its block has leg 0, or there is none."""
+
+
+RawBlocks: TypeAlias = Generator[tuple[tuple[int, int], memoryview], None, None]
+"""((first position, log index), bytes) of one block after another."""
 
 
 class PackedBlock(NamedTuple):
@@ -69,7 +73,7 @@ class Journal:
             key = KEY.pack(block.first_position, block.log_index)
             transaction.put(key, block.data, db=self._database, append=True)
 
-    def blocks_from(self, position: int) -> Iterator[Block]:
+    def blocks_from(self, position: int) -> Generator[Block, None, None]:
         """Yield, from one moment's view, the block that holds `position` and all behind it.
 
         A block's arrays are valid until the next one is asked for. Close the iterator if it is not read to its end.
@@ -77,13 +81,13 @@ class Journal:
         for _, data in self.raw_blocks(lambda cursor: _seek(cursor, position)):
             yield self._decode(data)
 
-    def blocks_after(self, position: int, log_index: int) -> Iterator[Block]:
+    def blocks_after(self, position: int, log_index: int) -> Generator[Block, None, None]:
         """Like `blocks_from`, from the first block behind `log_index`, at which the head was at `position`."""
         first = KEY.pack(position, log_index + 1)
         for _, data in self.raw_blocks(lambda cursor: bool(cursor.set_range(first))):
             yield self._decode(data)
 
-    def raw_blocks(self, stand: Callable[[lmdb.Cursor], bool]) -> Iterator[tuple[tuple[int, int], memoryview]]:
+    def raw_blocks(self, stand: Callable[[lmdb.Cursor], bool]) -> RawBlocks:
         """Yield ((first position, log index), bytes), unchecked, from where `stand` puts the cursor."""
         with self._environment.begin(db=self._database, buffers=True) as transaction:
             cursor = transaction.cursor()
@@ -119,6 +123,27 @@ class Journal:
                 else:
                     high = middle
             return _scan_for(cursor, low, log_index)
+
+    def position_behind(self, time_ns: int) -> int:
+        """Return the position behind the last row whose timestamp is at or before `time_ns`; timestamps rise with
+        positions."""
+        with self._environment.begin(db=self._database, buffers=True) as transaction:
+            cursor = transaction.cursor()
+            if not cursor.last():
+                return 0
+            low, high = 0, KEY.unpack(cursor.key())[0]
+            while low < high:
+                middle = (low + high + 1) // 2
+                _seek(cursor, middle)
+                header = self._header(memoryview(cursor.value()))
+                if header.timestamp_ns <= time_ns:
+                    low = max(middle, header.first_position)
+                else:
+                    high = header.first_position - 1
+            _seek(cursor, low)
+            data = memoryview(cursor.value())
+            header = self._header(data)
+            return header.first_position + int((rows_of(data, header)[:, 13] <= np.uint64(time_ns)).sum())
 
     def last_header(self) -> BlockHeader | None:
         """Return the header of the last block, or None if there is none."""

@@ -18,13 +18,13 @@ latest position tells how a reservation ended. Only followers that took effect, 
 from enum import IntEnum
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.known import Ended
 from engine.core.placement import hash_id
 from engine.core.records import FOLLOWERS, Kind, Words
+from engine.storage.compiled import entry, helper
 
 
 class Family(IntEnum):
@@ -63,19 +63,19 @@ if frozenset(range(Kind.COMMIT, Kind.REVERSE + 1)) != FOLLOWERS or min(FOLLOWERS
     raise AssertionError("the followers are the kinds COMMIT to REVERSE, behind POST and RESERVE")
 
 
-@numba.njit("u8(u8, u8, u8)", cache=True, nogil=True)
+@helper
 def fingerprint(low: np.uint64, high: np.uint64, seed: np.uint64) -> np.uint64:
     """Hash an id; 0 is kept for "no entry"."""
     key = hash_id(low, high, seed)
     return key if key != _ZERO else _ONE
 
 
-@numba.njit("b1(u8)", cache=True, nogil=True)
+@helper
 def _has_own_id(kind: np.uint64) -> bool:
     return bool((kind >= _FIRST_CALLER and kind <= _LAST_FOLLOWER) or kind == _UPDATE)
 
 
-@numba.njit("UniTuple(i8, 2)(u8[:, ::1], u8, u8[::1], u8[::1])", cache=True, nogil=True)
+@entry("UniTuple(i8, 2)(u8[:, ::1], u8, u8[::1], u8[::1])")
 def fingerprints(
     batch: Words, seed: np.uint64, own: npt.NDArray[np.uint64], followed: npt.NDArray[np.uint64]
 ) -> tuple[int, int]:
@@ -93,16 +93,14 @@ def fingerprints(
     return followers, creates
 
 
-@numba.njit("u8[::1](u8[:, ::1], u8)", cache=True, nogil=True)
-def fingerprints_of(ids: Words, seed: np.uint64) -> npt.NDArray[np.uint64]:
-    """Return the fingerprints, shape (n,), of ids of shape (n, 2)."""
-    keys = np.empty(len(ids), np.uint64)
+@entry("void(u8[:, ::1], u8, u8[::1])")
+def fingerprints_of(ids: Words, seed: np.uint64, keys: npt.NDArray[np.uint64]) -> None:
+    """Fill `keys`, shape (n,), with the fingerprints of ids of shape (n, 2)."""
     for number in range(len(ids)):
         keys[number] = fingerprint(ids[number, 0], ids[number, 1], seed)
-    return keys
 
 
-@numba.njit("i8(u8[:, ::1], u8, u8, u8[:, ::1])", cache=True, nogil=True)
+@entry("i8(u8[:, ::1], u8, u8, u8[:, ::1])")
 def id_entries(rows: Words, first_position: np.uint64, seed: np.uint64, entries: Words) -> int:
     """Write the `IDS` entries of one block's rows into `entries`, shape (>= k, 2); return their number."""
     count = 0
@@ -114,7 +112,7 @@ def id_entries(rows: Words, first_position: np.uint64, seed: np.uint64, entries:
     return count
 
 
-@numba.njit("i8(u8[:, ::1], u8, u8, u8[:, ::1])", cache=True, nogil=True)
+@entry("i8(u8[:, ::1], u8, u8, u8[:, ::1])")
 def followed_entries(rows: Words, first_position: np.uint64, seed: np.uint64, entries: Words) -> int:
     """Write the `FOLLOWED` entries of one block's rows, one for each follower that took effect and each EXPIRE, into
     `entries`, shape (>= k, 6); return their number."""

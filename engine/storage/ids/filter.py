@@ -7,9 +7,10 @@ Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007):
 
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from engine.storage.compiled import entry
 
 KEYS_PER_BLOCK: Final = 32
 FIRST_SEGMENT_KEYS: Final = 1 << 22
@@ -30,7 +31,7 @@ _SEGMENT: Final = "u8[:, ::1]"
 _KEYS: Final = "u8[::1]"
 
 
-@numba.njit(f"void({_SEGMENT}, {_KEYS})", cache=True, nogil=True)
+@entry(f"void({_SEGMENT}, {_KEYS})")
 def _insert(segment: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]) -> None:
     blocks = np.uint64(len(segment))
     for number in range(len(keys)):
@@ -42,7 +43,7 @@ def _insert(segment: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]) -> No
             bits >>= _BITS
 
 
-@numba.njit(f"void({_SEGMENT}, {_KEYS}, b1[::1])", cache=True, nogil=True)
+@entry(f"void({_SEGMENT}, {_KEYS}, b1[::1])")
 def _probe(segment: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], maybe: npt.NDArray[np.bool_]) -> None:
     blocks = np.uint64(len(segment))
     touched = _NONE

@@ -8,12 +8,12 @@ say how far they reach (`covered_position`), and a start adds the rows behind it
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import Words
 from engine.storage.block import Block
+from engine.storage.compiled import entry
 from engine.storage.ids.entries import (
     ENDED_MASK,
     WIDTH,
@@ -127,14 +127,19 @@ class KnownIds:
 
     def find_ids(self, ids: Words) -> Found:
         """Find transfers by ids of shape (n, 2), as `find` does."""
-        return self._find_known(fingerprints_of(ids, self._seed))
+        return self._find_known(self._keys_of(ids))
 
     def followed(self, ids: Words) -> Followed:
         """Tell what became of the transfers with `ids`, shape (n, 2)."""
-        found = self._find_in(Family.FOLLOWED, fingerprints_of(ids, self._seed))
+        found = self._find_in(Family.FOLLOWED, self._keys_of(ids))
         totals = np.zeros((len(ids), WIDTH[Family.FOLLOWED]), np.uint64)
         _add_up(ids, found.numbers, found.entries, totals)
         return Followed(np.ascontiguousarray(totals[:, 3:5]), (totals[:, 5] & ENDED_MASK).astype(np.uint8))
+
+    def _keys_of(self, ids: Words) -> npt.NDArray[np.uint64]:
+        keys = np.empty(len(ids), np.uint64)
+        fingerprints_of(ids, self._seed, keys)
+        return keys
 
     def _find_known(self, keys: npt.NDArray[np.uint64]) -> Found:
         maybe = self._filter.maybe(keys)
@@ -159,7 +164,7 @@ class KnownIds:
         return self._scratch[Family.IDS], self._scratch[Family.FOLLOWED]
 
 
-@numba.njit("void(u8[:, ::1], i8[::1], u8[:, ::1], u8[:, ::1])", cache=True, nogil=True)
+@entry("void(u8[:, ::1], i8[::1], u8[:, ::1], u8[:, ::1])")
 def _add_up(ids: Words, numbers: npt.NDArray[np.int64], entries: Words, totals: Words) -> None:
     """Add each `FOLLOWED` entry to the total of its id; entries of other ids with the same fingerprint are skipped."""
     for at in range(len(numbers)):

@@ -6,13 +6,13 @@ address stands until its key is deleted or overwritten, whatever other transacti
 with others and do move: they are copied.
 """
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, cast
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from numba import carray, types  # type: ignore[attr-defined]
-from numba.core import cgutils
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
 from numba.extending import intrinsic
 
 from engine.core.records import Words
@@ -44,14 +44,13 @@ def mapped(value: "memoryview | bytes | Words", width: int) -> MappedWords:
 
 
 @intrinsic
-def _pointer(typing_context: Any, address: Any) -> Any:
+def _load(typing_context: Any, address: Any, number: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load(builder.gep(pointer, [arguments[1]]))
 
-    return types.voidptr(types.uint64), generate
+    return types.uint64(types.uint64, types.int64), generate
 
 
-@numba.njit(nogil=True)
-def words_at(address: np.uint64, entries: int, width: int) -> Words:
-    """View `entries` x `width` words at an address; for compiled callers only."""
-    return carray(_pointer(address), (entries, width), np.uint64)  # type: ignore[call-arg]
+word_at: Final[Callable[[np.uint64, int], np.uint64]] = cast(Any, _load)
+"""Load the u64 word with this number behind an address; for compiled callers only."""

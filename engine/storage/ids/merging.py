@@ -7,13 +7,13 @@ more as its caller allows.
 from concurrent.futures import Executor, Future
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import Words
+from engine.storage.compiled import entry, outlined
 from engine.storage.ids.entries import WIDTH, Family
-from engine.storage.ids.mapped import words_at
+from engine.storage.ids.mapped import word_at
 from engine.storage.ids.newest import combine, same_followed
 from engine.storage.ids.runs import Run, directory_of
 
@@ -24,7 +24,7 @@ _U64: Final = "u8[::1]"
 _I64: Final = "i8[::1]"
 
 
-@numba.njit("i8(u8[:, ::1], i8, u8[::1])", cache=True, nogil=True)
+@outlined
 def _same_id(out: Words, count: int, entry: npt.NDArray[np.uint64]) -> int:
     """Return which of the last entries, all of one fingerprint, is of the same id; -1 if none."""
     at = count - 1
@@ -35,13 +35,14 @@ def _same_id(out: Words, count: int, entry: npt.NDArray[np.uint64]) -> int:
     return -1
 
 
-@numba.njit(f"i8({_I64}, {_U64}, {_I64}, {_I64}, {_I64}, u8[:, ::1])", cache=True, nogil=True)
+@entry(f"i8({_I64}, {_U64}, {_I64}, {_I64}, {_I64}, {_U64}, u8[:, ::1])")
 def _merge(
     run_starts: npt.NDArray[np.int64],
     addresses: npt.NDArray[np.uint64],
     entries: npt.NDArray[np.int64],
     part_at: npt.NDArray[np.int64],
     entry_at: npt.NDArray[np.int64],
+    least_entry: npt.NDArray[np.uint64],
     out: Words,
 ) -> int:
     """Move entries in order from the runs, from where `part_at` and `entry_at` stand in each, until `out` is full."""
@@ -51,24 +52,25 @@ def _merge(
         key = np.uint64(0xFFFFFFFFFFFFFFFF)
         for run in range(len(part_at)):
             if part_at[run] < run_starts[run + 1]:
-                head = words_at(addresses[part_at[run]], entries[part_at[run]], width)[entry_at[run], 0]
+                head = word_at(addresses[part_at[run]], entry_at[run] * width)
                 if least < 0 or head < key:
                     least, key = run, head
         if least < 0:
             return count
-        words = words_at(addresses[part_at[least]], entries[part_at[least]], width)
-        at = entry_at[least]
-        same = _same_id(out, count, words[at]) if width > 2 else -1
+        part, at = part_at[least], entry_at[least]
+        for word in range(width):
+            least_entry[word] = word_at(addresses[part], at * width + word)
+        same = _same_id(out, count, least_entry) if width > 2 else -1
         if same >= 0:
-            combine(out[same], words[at])
+            combine(out[same], least_entry)
         elif count == len(out):
             return count
         else:
             for word in range(width):
-                out[count, word] = words[at, word]
+                out[count, word] = least_entry[word]
             count += 1
         entry_at[least] += 1
-        if entry_at[least] == len(words):
+        if entry_at[least] == entries[part]:
             part_at[least] += 1
             entry_at[least] = 0
 
@@ -97,9 +99,10 @@ class Merge:
         return part
 
     def _compute(self) -> Words:
-        out = np.empty((self._part_entries, WIDTH[self.family]), np.uint64)
+        width = WIDTH[self.family]
+        out, least_entry = np.empty((self._part_entries, width), np.uint64), np.empty(width, np.uint64)
         starts, _, addresses, entries = self._directory
-        return out[: _merge(starts, addresses, entries, self._part_at, self._entry_at, out)]
+        return out[: _merge(starts, addresses, entries, self._part_at, self._entry_at, least_entry, out)]
 
 
 def due(runs: list[Run]) -> list[Run]:

@@ -6,11 +6,11 @@ sorted: making a run costs one pass. Used on the apply thread only.
 
 from typing import Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import Words
+from engine.storage.compiled import copy_row, entry, outlined
 from engine.storage.ids.entries import WIDTH, Family
 
 NEWEST_ENTRIES: Final = 1 << 17
@@ -23,7 +23,7 @@ _ZERO: Final = np.uint64(0)
 _ONE: Final = np.uint64(1)
 
 
-@numba.njit("void(u8[::1], u8[::1])", cache=True, nogil=True)
+@outlined
 def combine(into: npt.NDArray[np.uint64], entry: npt.NDArray[np.uint64]) -> None:
     """Add a `FOLLOWED` entry to another of the same id: sums add up, the later follower says how it ended.
 
@@ -35,13 +35,13 @@ def combine(into: npt.NDArray[np.uint64], entry: npt.NDArray[np.uint64]) -> None
     into[5] = max(into[5], entry[5])
 
 
-@numba.njit("b1(u8[::1], u8[::1])", cache=True, nogil=True)
+@outlined
 def same_followed(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> bool:
     """Whether two `FOLLOWED` entries are of one id."""
     return bool(a[0] == b[0] and a[1] == b[1] and a[2] == b[2])
 
 
-@numba.njit(f"i8({_WORDS}, u8, {_WORDS}, i8)", cache=True, nogil=True)
+@entry(f"i8({_WORDS}, u8, {_WORDS}, i8)")
 def _insert(slots: Words, shift: np.uint64, entries: Words, count: int) -> int:
     """Put the first `count` entries into the table; return how many of them took a new slot."""
     width, taken = slots.shape[1], 0
@@ -52,13 +52,12 @@ def _insert(slots: Words, shift: np.uint64, entries: Words, count: int) -> int:
         if slots[slot, 0] != _ZERO:
             combine(slots[slot], entries[number])
             continue
-        for word in range(width):
-            slots[slot, word] = entries[number, word]
+        copy_row(slots, slot, entries, number)
         taken += 1
     return taken
 
 
-@numba.njit(f"i8({_WORDS}, u8, u8[::1], i8[::1], {_WORDS}, i8)", cache=True, nogil=True)
+@entry(f"i8({_WORDS}, u8, u8[::1], i8[::1], {_WORDS}, i8)")
 def _find(
     slots: Words, shift: np.uint64, keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64], found: Words, at: int
 ) -> int:
@@ -72,13 +71,13 @@ def _find(
             if slots[slot, 0] == keys[number]:
                 if at < len(found):
                     numbers[at] = number
-                    found[at] = slots[slot]
+                    copy_row(found, at, slots, slot)
                 at += 1
             slot += _ONE
     return at
 
 
-@numba.njit(f"void({_WORDS}, {_WORDS})", cache=True, nogil=True)
+@entry(f"void({_WORDS}, {_WORDS})")
 def _extract(slots: Words, entries: Words) -> None:
     """Copy the entries out in order of their keys; `entries` has one row to spare.
 
@@ -87,8 +86,7 @@ def _extract(slots: Words, entries: Words) -> None:
     """
     width, count = slots.shape[1], 0
     for slot in range(len(slots)):
-        for word in range(width):
-            entries[count, word] = slots[slot, word]
+        copy_row(entries, count, slots, slot)
         count += int(slots[slot, 0] != _ZERO)
     for number in range(1, count):
         at = number

@@ -7,13 +7,13 @@ guesses where its key lies (interpolation) and mostly looks at one or two cache 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import Words
+from engine.storage.compiled import entry, helper, outlined
 from engine.storage.ids.entries import WIDTH, Family
-from engine.storage.ids.mapped import MappedWords, words_at
+from engine.storage.ids.mapped import MappedWords, word_at
 
 PART_BYTES: Final = 512 << 10
 
@@ -59,7 +59,7 @@ def directory_of(runs: Sequence[Run]) -> Directory:
     )
 
 
-@numba.njit("i8(u8[::1], i8, i8, u8)", cache=True, nogil=True)
+@helper
 def _part_of(first_keys: npt.NDArray[np.uint64], start: int, end: int, key: np.uint64) -> int:
     """Return the first part of start..end that may hold `key`: the last that begins below it, or `start`."""
     low, high = start, end
@@ -72,13 +72,13 @@ def _part_of(first_keys: npt.NDArray[np.uint64], start: int, end: int, key: np.u
     return low
 
 
-@numba.njit("i8(u8[:, ::1], u8)", cache=True, nogil=True)
-def _lower_bound(words: Words, key: np.uint64) -> int:
-    """Return the first entry whose key is not below `key`."""
-    low, high = 0, len(words)  # the answer is in low..high
+@outlined
+def _lower_bound(address: np.uint64, width: int, entries: int, key: np.uint64) -> int:
+    """Return the first of a part's entries whose key is not below `key`."""
+    low, high = 0, entries  # the answer is in low..high
     guesses = 0
     while high - low > _GUESS_SPAN and guesses < _GUESSES_MAX:
-        first, last = words[low, 0], words[high - 1, 0]
+        first, last = word_at(address, low * width), word_at(address, (high - 1) * width)
         if key <= first:
             return low
         if key > last:
@@ -88,23 +88,23 @@ def _lower_bound(words: Words, key: np.uint64) -> int:
         # Step to both sides of the guess by the spread to expect of it: the span shrinks to its root.
         margin = int(np.sqrt(float(high - low))) + 1
         below, above = max(low, guess - margin), min(high - 1, guess + margin)
-        if words[below, 0] >= key:
+        if word_at(address, below * width) >= key:
             high = below
-        elif words[above, 0] >= key:
+        elif word_at(address, above * width) >= key:
             low, high = below + 1, above
         else:
             low = above + 1
         guesses += 1
     while low < high:
         middle = (low + high) // 2
-        if words[middle, 0] < key:
+        if word_at(address, middle * width) < key:
             low = middle + 1
         else:
             high = middle
     return low
 
 
-@numba.njit(f"i8({_I64}, {_U64}, {_U64}, {_I64}, {_U64}, {_I64}, u8[:, ::1], i8)", cache=True, nogil=True)
+@entry(f"i8({_I64}, {_U64}, {_U64}, {_I64}, {_U64}, {_I64}, u8[:, ::1], i8)")
 def _find(
     run_starts: npt.NDArray[np.int64],
     first_keys: npt.NDArray[np.uint64],
@@ -122,16 +122,17 @@ def _find(
             part = _part_of(first_keys, run_starts[run], end, keys[number])
             entry = -1
             while part < end:
-                words = words_at(addresses[part], entries[part], width)
+                address, count = addresses[part], entries[part]
                 if entry < 0:
-                    entry = _lower_bound(words, keys[number])
-                while entry < len(words) and words[entry, 0] == keys[number]:
+                    entry = _lower_bound(address, width, count, keys[number])
+                while entry < count and word_at(address, entry * width) == keys[number]:
                     if at < len(found):
                         numbers[at] = number
-                        found[at] = words[entry]
+                        for word in range(width):
+                            found[at, word] = word_at(address, entry * width + word)
                     at += 1
                     entry += 1
-                if entry < len(words):
+                if entry < count:
                     break
                 part, entry = part + 1, 0
     return at
@@ -147,16 +148,19 @@ def find_entries(
     return int(_find(*directory, keys, numbers, found, at))
 
 
-@numba.njit("u8[::1](u8, i8, i8)", cache=True, nogil=True)
-def _keys_at(address: np.uint64, entries: int, width: int) -> npt.NDArray[np.uint64]:
-    return words_at(address, entries, width)[:, 0].copy()
+@entry("void(u8, i8, u8[::1])")
+def _copy_keys(address: np.uint64, width: int, keys: npt.NDArray[np.uint64]) -> None:
+    for number in range(len(keys)):
+        keys[number] = word_at(address, number * width)
 
 
 def keys_of(runs: Sequence[Run]) -> Iterator[npt.NDArray[np.uint64]]:
     """Yield the keys of all entries of `IDS` runs, part by part."""
     for run in runs:
         for part in run.parts:
-            yield _keys_at(np.uint64(part.address), part.entries, WIDTH[Family.IDS])
+            keys = np.empty(part.entries, np.uint64)
+            _copy_keys(np.uint64(part.address), WIDTH[Family.IDS], keys)
+            yield keys
 
 
 def part_entries(family: Family, part_bytes: int = PART_BYTES) -> int:
