@@ -57,7 +57,7 @@ class Directory:
         """Take over the newest placement that any node tells."""
         answers = await asyncio.gather(*(self._described(client) for client in self.clients.values()))
         for answer in answers:
-            if answer is not None and answer.groups:
+            if answer is not None and any(group.slots for group in answer.groups):  # none before the first record
                 self._adopt(answer)
 
     def _adopt(self, answer: admin_service_pb2.DescribeClusterResponse) -> None:
