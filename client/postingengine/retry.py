@@ -1,0 +1,75 @@
+"""When to ask again: back-off with jitter, the engine's pushback, the caller's deadline; always the same ids."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from postingengine.endpoints import Endpoint, Endpoints
+from postingengine.faults import Told, fault_of, told_by_error
+
+BACKOFF_FIRST_S: Final = 0.02
+BACKOFF_S_MAX: Final = 0.5
+BACKOFF_DOUBLINGS_MAX: Final = 5
+PUSHBACK_S_MAX: Final = 5.0
+ATTEMPT_S_MAX: Final = 3.0
+"""A server that does not answer for this long is left for the next one, with the same ids."""
+ATTEMPT_MAX: Final = 65535
+
+
+def pause_s(told: Told, failures: int, servers: int) -> float:
+    """Return how long to wait, seconds, after the `failures`-th failure in a row (from 1).
+
+    The engine's pushback comes first; else another server is asked at once, and a round of all of them doubles the
+    pause. Jitter spreads callers that failed together.
+    """
+    if told.retry_after_s is not None:
+        return min(told.retry_after_s, PUSHBACK_S_MAX) * random.uniform(1.0, 1.5)
+    rounds, rest = divmod(failures, servers)
+    if rest:
+        return 0.0
+    doublings = min(rounds - 1, BACKOFF_DOUBLINGS_MAX)
+    return min(BACKOFF_FIRST_S * 2.0**doublings, BACKOFF_S_MAX) * random.uniform(0.5, 1.0)
+
+
+class Attempts:
+    """The attempts of one call; `deadline_s` is on the loop's clock."""
+
+    def __init__(self, endpoints: Endpoints, deadline_s: float) -> None:
+        self._endpoints, self._deadline_s = endpoints, deadline_s
+        self._loop = asyncio.get_running_loop()
+        self.count, self.may_be_logged = 0, False
+
+    async def call(self, path: str, request_of: Callable[[int], bytes]) -> bytes:
+        """Call a unary method until it answers; `request_of(attempt)` is the serialised request. Raises `Fault`.
+
+        For what repeats without harm: reads, and requests whose ids make them so.
+        """
+        failures = 0
+        while True:
+            endpoint = self._endpoints.current
+            self.count += 1
+            request = request_of(min(self.count, ATTEMPT_MAX))
+            try:
+                answer: bytes = await endpoint.method(path)(request, timeout=min(self.left_s(), ATTEMPT_S_MAX))
+            except grpc.aio.AioRpcError as error:
+                failures += 1
+                await self._failed(told_by_error(error), endpoint, failures)
+            else:
+                return answer
+
+    def left_s(self) -> float:
+        """Return how much time is left, seconds."""
+        return max(self._deadline_s - self._loop.time(), 0.0)
+
+    async def _failed(self, told: Told, endpoint: Endpoint, failures: int) -> None:
+        """Wait until it is time to ask again; raises the fault if there is no time left, or no use."""
+        self.may_be_logged |= told.may_be_logged
+        pause = pause_s(told, failures, len(self._endpoints))
+        if not told.is_transient or pause >= self.left_s():
+            raise fault_of(told, outcome_unknown=self.may_be_logged, attempts=self.count)
+        self._endpoints.leave(endpoint)
+        await asyncio.sleep(pause)

@@ -1,0 +1,33 @@
+"""Requests and answers as bytes, where the generated messages would cost the hot path a copy."""
+
+from typing import Final
+
+SERVICE: Final = "/postingengine.v1.PostingService/"
+POST_TRANSFERS: Final = SERVICE + "PostTransfers"
+CREATE_ACCOUNTS: Final = SERVICE + "CreateAccounts"
+UPDATE_ACCOUNTS: Final = SERVICE + "UpdateAccounts"
+GET_ACCOUNTS: Final = SERVICE + "GetAccounts"
+GET_TRANSFERS: Final = SERVICE + "GetTransfers"
+LIST_ENTRIES: Final = SERVICE + "ListEntries"
+GET_BALANCE_AT: Final = SERVICE + "GetBalanceAt"
+LIST_LEDGERS: Final = SERVICE + "ListLedgers"
+
+_PACKED_TAG: Final = b"\x12"
+"""PostTransfersRequest.packed: field 2, length-delimited."""
+_ATTEMPT_TAG: Final = b"\x18"
+"""PostTransfersRequest.attempt: field 3, varint."""
+
+
+def packed_request(packed: bytes | bytearray, attempt: int) -> bytes:
+    """Return the serialised PostTransfersRequest of packed records: one copy, where a message would take two."""
+    return b"".join((_PACKED_TAG, varint(len(packed)), packed, _ATTEMPT_TAG, varint(attempt)))
+
+
+def varint(number: int) -> bytes:
+    """Return a number from 0 on as protobuf writes it."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
