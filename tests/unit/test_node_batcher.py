@@ -1,0 +1,263 @@
+import asyncio
+
+import numpy as np
+import pytest
+
+from engine.config import LimitsConfig
+from engine.core.known import RESULT
+from engine.core.records import Flag, Words
+from engine.replication.interface import NotProposed
+from engine.rpc.faults import RESOURCE_EXHAUSTED, UNAVAILABLE, CallFailed, Reason, unavailable
+from engine.service.batcher import Answer, Batcher
+from engine.service.submission import Caller, Lane, Submission
+from tests.scripted_log import ScriptedLog
+
+ME = Caller("me", 1)
+NOW_NS = 1_700_000_000_000_000_000
+LINKED = np.uint64(Flag.LINKED << 24)
+
+
+def rows(count: int, *, first: int = 1, linked: int = 0) -> Words:
+    """Rows with ids from `first`; the first `linked` of them are LINKED."""
+    words = np.zeros((count, 16), np.uint64)
+    words[:, 0] = np.arange(first, first + count)
+    words[:linked, 15] = LINKED
+    return words
+
+
+class Bench:
+    """A batcher on a scripted log."""
+
+    def __init__(self, **limits: int) -> None:
+        self.log = ScriptedLog()
+        self.loop = asyncio.get_running_loop()
+        self.batcher = Batcher(
+            self.log,  # type: ignore[arg-type]
+            LimitsConfig(**limits),
+            clock_ns=lambda: NOW_NS,
+            loop=self.loop,
+            address_of=lambda replica: f"{replica}:1",
+        )
+
+    def post(self, words: Words, caller: Caller = ME, within_s: float = 60) -> "asyncio.Task[Submission]":
+        return self.loop.create_task(self.batcher.post(words, caller, self.loop.time() + within_s))
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    def answer_next(self) -> None:
+        """Commit and answer the oldest record: the position of each row is its id."""
+        index, record = self.log.commit_next()
+        results = np.zeros(len(record.rows), RESULT)
+        results["position"] = record.rows[:, 0]
+        results["outcome"] = 1
+        self.batcher.answered([Answer(index, results)])
+
+
+async def answered(bench: Bench, *tasks: "asyncio.Task[Submission]") -> list[Submission]:
+    while not all(task.done() for task in tasks):
+        await bench.settle()
+        if bench.log.proposed:
+            bench.answer_next()
+    return [await task for task in tasks]
+
+
+async def refused(post: "asyncio.Task[Submission]") -> CallFailed:
+    with pytest.raises(CallFailed) as failed:
+        await post
+    return failed.value
+
+
+async def test_at_rest_a_record_goes_at_once() -> None:
+    bench = Bench()
+    bench.post(rows(1))
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [1]
+
+
+async def test_callers_of_one_turn_share_a_record_and_get_their_own_answers() -> None:
+    bench = Bench()
+    first, second = bench.post(rows(2, first=10)), bench.post(rows(1, first=20))
+    await bench.settle()
+    (record,) = bench.log.records()
+    assert [(one.first_row, one.rows, one.identity, one.first_seen_ns) for one in record.callers] == [
+        (0, 2, "me", NOW_NS),
+        (2, 1, "me", NOW_NS),
+    ]
+    bench.answer_next()
+    assert (await first).results["position"].tolist() == [10, 11]
+    assert (await second).results["position"].tolist() == [20]
+
+
+async def test_while_a_record_is_in_flight_small_ones_gather() -> None:
+    bench = Bench()
+    tasks = [bench.post(rows(1))]
+    await bench.settle()
+    for number in range(5):
+        tasks.append(bench.post(rows(1, first=100 + number)))
+        await bench.settle()
+    assert len(bench.log.proposed) == 1
+    bench.answer_next()
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [5]
+    await answered(bench, *tasks)
+
+
+async def test_a_large_batch_becomes_records_of_the_target_size_in_order() -> None:
+    bench = Bench(log_record_bytes_target=100 * 128)
+    task = bench.post(rows(250))
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [100, 100, 50]
+    (submission,) = await answered(bench, task)
+    assert submission.results["position"].tolist() == list(range(1, 251))
+    assert submission.log_index == 3
+
+
+async def test_a_chain_is_never_cut() -> None:
+    bench = Bench(log_record_bytes_target=10 * 128)
+    words = rows(40)
+    words[5:24, 15] = LINKED  # one chain: rows 5 to 24
+    task = bench.post(words)
+    await bench.settle()
+    lengths = [len(record.rows) for record in bench.log.records()]
+    assert lengths == [25, 10, 5]
+    await answered(bench, task)
+
+
+async def test_no_more_records_are_in_flight_than_allowed() -> None:
+    bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=3)
+    task = bench.post(rows(10))
+    await bench.settle()
+    assert len(bench.log.proposed) == 3
+    bench.answer_next()
+    await bench.settle()
+    assert len(bench.log.proposed) == 3
+    await answered(bench, task)
+
+
+async def test_a_full_queue_refuses_before_anything_is_logged() -> None:
+    bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1, admission_queue_bytes_max=10 * 128)
+    bench.post(rows(8))
+    await bench.settle()
+    fault = (await refused(bench.post(rows(8, first=50)))).fault
+    assert (fault.code, fault.reason, fault.logged) == (RESOURCE_EXHAUSTED, "OVERLOADED", "no")
+    assert fault.retry_after_ms
+    assert len(bench.log.proposed) == 1
+
+
+async def test_an_old_queue_refuses_however_short_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1, queue_age_ms_max=500)
+    bench.post(rows(2))
+    await bench.settle()
+    later_s = bench.loop.time() + 0.6
+    monkeypatch.setattr(bench.loop, "time", lambda: later_s, raising=False)
+    fault = (await refused(bench.post(rows(1, first=50)))).fault
+    assert fault.code == RESOURCE_EXHAUSTED
+    assert "600 ms" in fault.message or "59" in fault.message
+
+
+async def test_the_live_lane_goes_first_but_does_not_starve_bulk() -> None:
+    bench = Bench(log_record_bytes_target=4 * 128, log_records_in_flight_max=1, live_batch_transfers_max=4)
+    tasks = [bench.post(rows(100, first=1000))]
+    await bench.settle()
+    tasks += [bench.post(rows(4, first=10 * number)) for number in range(1, 10)]
+    await bench.settle()
+    order = []
+    for _ in range(9):
+        bench.answer_next()
+        await bench.settle()
+        order.append("bulk" if bench.log.records()[0].rows[0, 0] >= 1000 else "live")
+    assert order[:4] == ["live", "live", "live", "bulk"]
+    assert order.count("live") > 2 * order.count("bulk")
+    await answered(bench, *tasks)
+
+
+async def test_a_stream_keeps_its_lane_whatever_the_size_of_its_batches() -> None:
+    bench = Bench(log_record_bytes_target=4 * 128, log_records_in_flight_max=1, live_batch_transfers_max=4)
+    stream = Caller("stream", 1, Lane.BULK)
+    tasks = [bench.post(rows(20, first=1000), stream)]
+    await bench.settle()
+    tasks.append(bench.post(rows(1, first=10), stream))
+    seen = []
+    for _ in range(6):
+        await bench.settle()
+        seen += [int(row[0]) for record in bench.log.records() for row in record.rows]
+        bench.answer_next()
+    assert seen == [*range(1000, 1020), 10]
+    await asyncio.gather(*tasks)
+
+
+async def test_expired_work_is_dropped_before_it_is_logged() -> None:
+    bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1)
+    running = bench.post(rows(1))
+    await bench.settle()
+    late = bench.post(rows(3, first=50), within_s=0)
+    await bench.settle()
+    bench.answer_next()
+    await bench.settle()
+    assert not bench.log.proposed
+    (missing,) = (await late).missing
+    assert (missing.rows, missing.fault.reason, missing.fault.logged) == (3, "DEADLINE_PASSED", "no")
+    await running
+
+
+async def test_what_a_caller_gave_up_is_not_logged() -> None:
+    bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1)
+    running = bench.post(rows(1))
+    await bench.settle()
+    gone = bench.post(rows(3, first=50))
+    await bench.settle()
+    gone.cancel()
+    await bench.settle()
+    bench.answer_next()
+    await bench.settle()
+    assert not bench.log.proposed
+    assert await bench.batcher.drained(0.1)
+    await running
+
+
+async def test_an_unknown_fate_is_told_for_its_rows_only() -> None:
+    bench = Bench(log_record_bytes_target=2 * 128)
+    task = bench.post(rows(4))
+    await bench.settle()
+    bench.log.lose_next()
+    await bench.settle()
+    (submission,) = await answered(bench, task)
+    (missing,) = submission.missing
+    assert (missing.first, missing.rows, missing.fault.logged) == (0, 2, "unknown")
+    assert submission.results["position"].tolist() == [0, 0, 3, 4]
+
+
+async def test_a_replica_that_does_not_lead_names_who_does() -> None:
+    bench = Bench()
+    bench.log.refuse = NotProposed("not the leader", leader="b")
+    submission = await bench.post(rows(2))
+    (missing,) = submission.missing
+    assert (missing.fault.code, missing.fault.reason) == (UNAVAILABLE, "NOT_LEADER")
+    assert (missing.fault.leader, missing.fault.logged) == ("b:1", "no")
+
+
+async def test_a_full_log_is_asked_again_when_something_comes_back() -> None:
+    bench = Bench(log_record_bytes_target=128)
+    first = bench.post(rows(1))
+    await bench.settle()
+    bench.log.refuse = NotProposed("full", full=True)
+    second = bench.post(rows(1, first=50))
+    await bench.settle()
+    bench.log.refuse = None
+    bench.answer_next()
+    await bench.settle()
+    assert bench.log.records()[0].rows[0, 0] == 50
+    await answered(bench, first, second)
+
+
+async def test_a_stop_ends_what_waits_and_lets_what_is_logged_end() -> None:
+    bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1)
+    logged, waiting = bench.post(rows(1)), bench.post(rows(1, first=50))
+    await bench.settle()
+    bench.batcher.give_up_waiting(unavailable(Reason.STOPPING, "stopping"))
+    assert (await waiting).missing[0].fault.reason == "STOPPING"
+    assert not logged.done()
+    bench.answer_next()
+    assert not (await logged).missing
