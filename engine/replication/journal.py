@@ -18,28 +18,19 @@ from engine.replication.record_cache import RecordCache
 from engine.replication.recovery import RecoveredLog, recover
 from engine.replication.segment_format import (
     RECORD_HEADER_BYTES,
-    REPLICA_BYTES_MAX,
-    SEGMENT_HEADER_BYTES,
-    START,
     Identity,
-    RecordHeader,
     RecordKind,
-    StartOfSegment,
     decode_record,
-    encode_record_header,
-    encode_start,
     encode_vote,
     place_of,
-    position_of,
-    size_on_disk,
 )
-from engine.replication.segments import SEGMENT_BYTES_DEFAULT, SegmentFiles, Write, room_of
+from engine.replication.segments import SEGMENT_BYTES_DEFAULT, SegmentFiles
+from engine.replication.tail import Group, Opening, Tail
 from engine.replication.worker import ImmediateWorker, Worker
 
 CACHE_BYTES_DEFAULT: Final = 16 << 20
 """Durable records kept in memory; older ones are read back from the disk on demand."""
 _LOCK: Final = "lock"
-_PADDING: Final = tuple(bytes(count) for count in range(8))
 
 
 class Entry(NamedTuple):
@@ -50,17 +41,6 @@ class Entry(NamedTuple):
     record: Bytes
     crc: int
     """CRC-32C of the record."""
-
-
-class _Group:
-    """What is written and synced together."""
-
-    def __init__(self, start: int, serial: int) -> None:
-        self.start, self.serial = start, serial
-        self.writes: list[Write] = []
-        self.last_index = 0
-        self.drop_below = 0
-        """Segments below this one may go once the group is durable."""
 
 
 class SegmentedLog:
@@ -79,12 +59,9 @@ class SegmentedLog:
         self._index: EntryIndex = recovered.index
         self._cache = RecordCache(cache_bytes)
         self.term, self.voted_for = recovered.term, recovered.voted_for
-        self._number, self._offset = place_of(recovered.end)
-        self._oldest_number = min(recovered.numbers, default=self._number)
-        self._segment_bytes = files.segment_bytes
-        self._record_bytes_max = room_of(files.segment_bytes) - size_on_disk(START.size + REPLICA_BYTES_MAX)
-        self._open = _Group(recovered.end, 1)
-        self._in_flight: _Group | None = None
+        self._tail = Tail(files, recovered.end, self._opening)
+        self._oldest_number = min(recovered.numbers, default=self._tail.number)
+        self._in_flight: Group | None = None
         self._durable_index = self._index.last_index
         self._marked = 0
         self._spare_wanted, self._spare_failed = False, False
@@ -154,7 +131,7 @@ class SegmentedLog:
     @property
     def appended_serial(self) -> int:
         """Number of the group that the last append went to: durable once `durable_serial` reaches it."""
-        return self._open.serial if self._open.writes else self._open.serial - 1
+        return self._tail.group.serial if self._tail.group.writes else self._tail.group.serial - 1
 
     @property
     def payload_bytes(self) -> int:
@@ -226,7 +203,7 @@ class SegmentedLog:
         self._write(RecordKind.BASE, index, self.term_at(index))
         self._index.forget_to(index)
         self._cache.forget_to(index)
-        self._open.drop_below = self._needed_above(index)
+        self._tail.group.drop_below = self._needed_above(index)
         self.start_sync()
 
     def frees_segments(self, index: int) -> bool:
@@ -238,7 +215,7 @@ class SegmentedLog:
         self._write(RecordKind.RESET, index, term)
         self._index.reset(index, term)
         self._cache.clear()
-        self._open.drop_below = self._number
+        self._tail.group.drop_below = self._tail.number
         if self._in_flight is not None:
             self._in_flight.last_index = 0
         self._durable_index = 0
@@ -255,18 +232,16 @@ class SegmentedLog:
 
     def start_sync(self) -> None:
         """Hand everything appended so far to the worker; if a group is under way, it goes with the next by itself."""
-        if self._in_flight is not None or not self._open.writes:
+        if self._in_flight is not None or not self._tail.group.writes:
             return
-        group, self._in_flight = self._open, self._open
-        group.last_index = self._index.last_index
-        self._open = _Group(position_of(self._number, self._offset), group.serial + 1)
+        group = self._in_flight = self._tail.hand_over(self._index.last_index)
         self._worker.submit(lambda: self._files.write(group.writes), self._group_over)
 
     def sync_now(self) -> None:
         """Return once everything appended is durable. Blocks; `on_durable` is called later, not from inside."""
         self._blocking = True
         try:
-            while self._in_flight is not None or self._open.writes:
+            while self._in_flight is not None or self._tail.group.writes:
                 self.start_sync()
                 self._worker.wait()
                 self._check_failure()
@@ -275,10 +250,9 @@ class SegmentedLog:
 
     def rest(self) -> None:
         """Call about once a second: marks the end of a log that rests, and tries again for a spare segment."""
-        position = position_of(self._number, self._offset)
-        if self._in_flight is None and not self._open.writes and self._marked != position:
+        if self._in_flight is None and not self._tail.group.writes and self._marked != self._tail.position:
             self._write(RecordKind.MARK, 0, 0)
-            self._marked = position_of(self._number, self._offset)
+            self._marked = self._tail.position
             self.start_sync()
         if self._spare_failed:
             self._want_spare()
@@ -307,46 +281,21 @@ class SegmentedLog:
         if not numbers:
             files.salt = files.disk.random_u32()
         if recovered.torn:
-            self._number, self._offset = max(numbers) + 1, SEGMENT_HEADER_BYTES
-        if recovered.torn or not recovered.began:
-            self._write_start(recovered.end if recovered.began else 0)
-            files.write(self._open.writes)
-            self._open = _Group(position_of(self._number, self._offset), self._open.serial)
-        self._segment_bytes = files.size(self._number)
-        files.recycle([n for n in numbers if n not in recovered.numbers and n != self._number])
+            self._tail.begin_segment(max(numbers) + 1, recovered.end)
+        elif not recovered.began:
+            self._tail.begin_segment(self._tail.number, 0)
+        begun = self._tail.hand_over(self.last_index)
+        files.write(begun.writes)
+        self.durable_serial = begun.serial
+        files.recycle([n for n in numbers if n not in recovered.numbers and n != self._tail.number])
+
+    def _opening(self) -> Opening:
+        base, base_term = self._index.base_index, self._index.base_term
+        return Opening(base, base_term, self._index.last_index, self.term, self.voted_for)
 
     def _write(self, kind: RecordKind, index: int, term: int, payload: Bytes = b"", payload_crc: int = 0) -> int:
-        """Put one record behind the others, in the next segment if it does not fit; return its position."""
         self._check_failure()
-        size = size_on_disk(len(payload))
-        if self._offset + size > self._segment_bytes:
-            if size > self._record_bytes_max:
-                raise ValueError(f"a log record of {len(payload)} bytes does not fit into a segment")
-            previous = position_of(self._number, self._offset)
-            self._number, self._offset = self._number + 1, SEGMENT_HEADER_BYTES
-            self._segment_bytes = self._files.segment_bytes
-            self._write_start(previous)
-        return self._put(RecordHeader(payload_crc, len(payload), kind, index, term, self._open.start), payload)
-
-    def _write_start(self, previous: int) -> None:
-        """Begin a segment with all that older ones would tell, so that they can be dropped whole."""
-        start = StartOfSegment(previous, self._index.last_index, self.term, self.voted_for)
-        payload = encode_start(start)
-        base, term = self._index.base_index, self._index.base_term
-        self._put(RecordHeader(crc32c(payload), len(payload), RecordKind.START, base, term, self._open.start), payload)
-
-    def _put(self, header: RecordHeader, payload: Bytes) -> int:
-        writes = self._open.writes
-        if not writes or writes[-1].number != self._number:
-            writes.append(Write(self._number, self._offset, []))
-        buffers = writes[-1].buffers
-        buffers.append(encode_record_header(self._files.seed_of(self._number), header))
-        if payload:
-            buffers.append(payload)
-            buffers.append(_PADDING[-len(payload) & 7])
-        position = position_of(self._number, self._offset)
-        self._offset += size_on_disk(len(payload))
-        return position
+        return self._tail.put(kind, index, term, payload, payload_crc)
 
     def _read(self, index: int) -> tuple[bytes, int]:
         position, length = self._index.place(index)
@@ -364,7 +313,7 @@ class SegmentedLog:
     def _needed_above(self, index: int) -> int:
         """The lowest segment that holds an entry above `index`."""
         if index == self.last_index:
-            return self._number
+            return self._tail.number
         return place_of(self._index.place(index + 1)[0])[0]
 
     def _group_over(self, failure: EngineStopped | None) -> None:
@@ -398,7 +347,7 @@ class SegmentedLog:
 
     def _want_spare(self) -> None:
         """Have the next segment made ahead of need, so that no group waits for it."""
-        number = self._number + 1
+        number = self._tail.number + 1
         if not self._spare_wanted and number not in self._files.descriptors:
             self._spare_wanted = True
             self._worker.submit(lambda: self._files.ensure(number), self._spare_over)

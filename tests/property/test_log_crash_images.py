@@ -191,7 +191,7 @@ def without_sync(files: SegmentFiles, writes: Sequence[SegmentWrite]) -> None:
 
 def recycle_before_base_is_durable(log: SegmentedLog, index: int) -> None:
     forget_to(log, index)
-    groups = [group for group in (log._in_flight, log._open) if group is not None]
+    groups = [group for group in (log._in_flight, log._tail.group) if group is not None]
     log._drop(max(group.drop_below for group in groups))
 
 

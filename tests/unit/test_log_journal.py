@@ -95,6 +95,14 @@ def test_what_is_appended_meanwhile_goes_with_the_next_group_by_itself() -> None
     assert len(syncs) == 4  # the header, the first record, two groups
 
 
+def test_nothing_is_owed_by_a_log_that_was_just_opened() -> None:
+    disk = MemoryDisk()
+    log = open_log(disk)
+    assert log.appended_serial == log.durable_serial
+    log = reopened(disk, log)
+    assert log.appended_serial == log.durable_serial
+
+
 def test_serials_tell_when_the_last_append_is_durable() -> None:
     worker = StepWorker()
     log = open_log(MemoryDisk(), worker)
