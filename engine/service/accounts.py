@@ -96,7 +96,7 @@ def _answers(read: _Read, first_item: int, group: int) -> "list[AccountAnswer]":
             state = _state(read.rows[at], read.creations[at])
             answers.append(AccountAnswer(state=state, read_at=read.read_at))
         else:
-            fault = at_item(_not_here(group) if at < -1 else _NOT_FOUND, first_item + number)
+            fault = at_item(not_here(group, "ids") if at < -1 else _NOT_FOUND, first_item + number)
             answers.append(AccountAnswer(fault=status_of(fault), read_at=read.read_at))
     return answers
 
@@ -126,6 +126,7 @@ def _amount(row: npt.NDArray[np.void], name: str) -> int:
 _NOT_FOUND: Final = Fault(NOT_FOUND, Reason.ACCOUNT_NOT_FOUND, "there is no account of that id", field="ids")
 
 
-def _not_here(group: int) -> Fault:
+def not_here(group: int, field: str) -> Fault:
+    """Return the fault of an account that another group owns."""
     message = f"this account is not placed in group {group}; ask a router"
-    return Fault(FAILED_PRECONDITION, Reason.PLACED_ELSEWHERE, message, field="ids")
+    return Fault(FAILED_PRECONDITION, Reason.PLACED_ELSEWHERE, message, field=field)

@@ -103,6 +103,8 @@ class Applier:
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
         self.pause: Callable[[], None] | None = None
         self.resume: Callable[[], None] | None = None
+        self.saved: Callable[[], None] = _nobody
+        """Told on the apply thread after each save."""
         self.note_state_hash: Callable[[int, bytes], None] | None = None
         """Told, on the loop and in log order, where the running hash stands behind each record."""
 
@@ -177,6 +179,7 @@ class Applier:
         if item is None or self._save_is_due():
             self._unsaved = 0
             self._machine.save()
+            self.saved()
         return item is not None
 
     def _save_is_due(self) -> bool:
@@ -225,6 +228,10 @@ class Applier:
             self._paused = False
             self.resume()
         self._answered(answers)
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 def _run_job(job: Callable[[], T], future: "Future[T]") -> None:

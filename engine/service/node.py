@@ -31,7 +31,7 @@ ANSWER_GRACE_S: Final = 1.0
 
 
 async def run_node(config: ClusterConfig, group: int, replica: str) -> None:
-    """Run one replica until SIGTERM or SIGINT, then drain and return; raises `EngineStopped` with what else ended it."""
+    """Run one replica until SIGTERM or SIGINT, then drain; raises `EngineStopped` with what else ended it."""
     lifetime = Lifetime()
     lifetime.watch_signals()
     await serve_node(Place(config, group, replica_config(config, group, replica)), lifetime)
@@ -82,10 +82,12 @@ async def _serve(
     snapshots = StoreSnapshots(folder, identity, machine, limits)
     log = make_log(place, folder, snapshots, lifetime.fail)
     replica = Replica(place, machine, log, failed=lifetime.fail, clock_ns=clock_ns)
-    snapshots.attach(replica.applier)
-    statements = Statements()
+    statements = Statements(replica, folder.views)
+    snapshots.attach(replica.applier, statements)
+    replica.applier.saved = statements.wake
     server = _make_server(place, replica, statements)
     await server.start()
+    statements.resume()
     await replica.start()
     await server.set_serving(True)
     settle_memory()
@@ -97,6 +99,7 @@ async def _serve(
     await replica.drain()
     await server.stop(ANSWER_GRACE_S)
     await replica.stop()
+    await asyncio.get_running_loop().run_in_executor(None, statements.close)
 
 
 def _make_server(place: Place, replica: Replica, statements: Statements) -> Server:

@@ -9,6 +9,7 @@ from typing import Final
 from engine.exit_codes import ExitCode, require
 from engine.replication.raft_snapshot import Snapshot
 from engine.service.applier import Applier
+from engine.service.statements import Statements
 from engine.storage.folder import DataFolder, Identity
 from engine.storage.recovery import StoreLimits, open_state_machine
 from engine.storage.snapshot import SnapshotInfo, install_snapshot, write_snapshot
@@ -32,10 +33,11 @@ class StoreSnapshots:
         for name in (OUTGOING, INCOMING):
             (self._folder / name).unlink(missing_ok=True)
         self._applier: Applier | None = None
+        self._statements: Statements | None = None
 
-    def attach(self, applier: Applier) -> None:
-        """The apply thread is where the store is replaced."""
-        self._applier = applier
+    def attach(self, applier: Applier, statements: Statements) -> None:
+        """The apply thread is where the store is replaced; the read models let go of it meanwhile."""
+        self._applier, self._statements = applier, statements
 
     async def make(self) -> Snapshot:
         """Copy the store while writes go on. Raises `EngineStopped`."""
@@ -61,11 +63,15 @@ class StoreSnapshots:
 
     def _install(self, path: Path, index: int, term: int) -> None:
         started = time.monotonic()
+        if self._statements is not None:
+            self._statements.suspend()
         self._machine.abandon()
         info = install_snapshot(path, self._data, self._identity)
         _require_fit(info, index, term)
         fresh, recovered = open_state_machine(self._data, self._identity.group, self._limits)
         self._machine.become(fresh)
+        if self._statements is not None:
+            self._statements.resume()
         LOG.info(
             "a snapshot took the store's place: %s",
             recovered.sentence(),
