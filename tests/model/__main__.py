@@ -6,13 +6,13 @@ import time
 from tests.model.cost import costs
 from tests.model.explore import Found, explore
 from tests.model.faults import planted
-from tests.model.scenarios import holding
+from tests.model.scenarios import holding, long_storm
 
 
 def main(part: str) -> int:
     """Explore what must hold, then find what is planted; print what was seen."""
     began, wrong, states, steps = time.monotonic(), 0, 0, 0
-    for scenario in holding():
+    for scenario in (*holding(), long_storm()):
         if part in scenario.title:
             found = explore(scenario)
             print(_line("VIOLATED" if found.violation else "holds", scenario.title, found))

@@ -3,15 +3,12 @@
 from typing import NamedTuple
 
 from engine.core.chain_driver import ROUTER
-from engine.core.word import Word
 from tests.model import scenarios
 from tests.model.chains import Leg, request
-from tests.model.drivers import orders
+from tests.model.driving import drive
 from tests.model.scenarios import FREE, A, B, funded
 from tests.model.setup import Scenario
-from tests.model.world import Event, State, World
-
-SCANS_MAX = 16
+from tests.model.world import Event, World
 
 
 class Cost(NamedTuple):
@@ -45,23 +42,9 @@ def costs() -> tuple[Cost, ...]:
 
 def cost(title: str, scenario: Scenario) -> Cost:
     """Drive the requests one after the other; count the records of the last."""
-    world, state = World(scenario), World(scenario).start
-    records = [0] * scenario.groups
-    for number in range(len(scenario.requests)):
-        records = [0] * scenario.groups
-        state = _drive(world, state, number, records)
-    return Cost(title, tuple(records))
-
-
-def _drive(world: World, state: State, number: int, records: list[int]) -> State:
-    own, words = world.setup.chains[number][0], dict[int, Word]()
-    for _ in range(SCANS_MAX):
-        sent = orders(world.rules, own, words, ROUTER)
-        for order in sent:
-            following = world.after(state, Event(order.group, number, order))
-            records[order.group] += following is not state
-            state = following
-            word = world.setup.says(state.groups[order.group], number)
-            if word:
-                words[order.group] = word
-    return state
+    world = World(scenario)
+    state, logged = world.start, list[Event]()
+    for number, chains in enumerate(world.setup.chains):
+        logged.clear()
+        state, _ = drive(world, state, number, chains[0], {}, ROUTER, logged.append)
+    return Cost(title, tuple(sum(event.at == at for event in logged) for at in range(scenario.groups)))

@@ -1,16 +1,13 @@
 """Healing: no router, no message in flight; only couriers, each from its own group's record, until nothing happens."""
 
-from engine.core.chain_driver import ROUTER, Facts
 from engine.core.plan import Chain
-from engine.core.word import Order, Word, is_open
-from tests.model.drivers import orders, told
+from tests.model.driving import courier, router
 from tests.model.group import due
 from tests.model.invariants import check_rest, require
 from tests.model.world import Event, Groups, State, World
 
 ROUNDS_MAX = 64
 """More than any chain of the scenarios needs: reached only by couriers that chase each other for ever."""
-SCAN_STEPS_MAX = 16
 
 
 class Healing:
@@ -44,6 +41,16 @@ class Healing:
         check_rest(self.world.setup, state.groups)
         self._check_retries(state)
 
+    def _round(self, state: State, overdue: bool) -> State:
+        """Each courier scans its open chains once; deciders expire what is due."""
+        for at in range(len(state.groups)):
+            if overdue:
+                for request, order in due(self.world.setup, at, state.groups[at]):
+                    self.events.append(Event(at, request, order))
+                    state = self.world.after(state, self.events[-1])
+            state = courier(self.world, state, at, overdue=overdue, watch=self.events.append)
+        return state
+
     def _check_retries(self, state: State) -> None:
         """I3: now a caller who tries again is answered, whatever was left of the first attempt."""
         for request, one in enumerate(self.world.setup.requests):
@@ -53,47 +60,5 @@ class Healing:
                 require(answered, f"I3 a retry of {one.name} is never answered")
 
     def _retry(self, state: State, request: int, own: Chain) -> bool:
-        words: dict[int, Word] = {}
-        for _ in range(SCAN_STEPS_MAX):
-            if told(self.world.rules, own, words):
-                return True
-            state = self._send(state, request, words, orders(self.world.rules, own, words, ROUTER))
-        return False
-
-    def _round(self, state: State, overdue: bool) -> State:
-        """Each courier scans its open chains once; deciders expire what is due."""
-        for at in range(len(state.groups)):
-            if overdue:
-                for request, order in due(self.world.setup, at, state.groups[at]):
-                    state = self._deliver(state, Event(at, request, order))
-            for request in range(len(self.world.setup.requests)):
-                word = state.groups[at].words[request]
-                if word and is_open(word):
-                    state = self._scan(state, at, request, word, overdue)
-        return state
-
-    def _scan(self, state: State, at: int, request: int, word: Word, overdue: bool) -> State:
-        """Drive one chain from what this group knows of it, learning from the answers, until there is nothing new."""
-        words = {at: word}
-        for _ in range(SCAN_STEPS_MAX):
-            before = dict(words)
-            sent = orders(self.world.rules, word.chain, words, Facts(at, overdue))
-            state = self._send(state, request, words, sent)
-            if words == before:
-                return state
-        return state
-
-    def _send(self, state: State, request: int, words: dict[int, Word], sent: tuple[Order, ...]) -> State:
-        """Deliver orders, and learn from the answers."""
-        for order in sent:
-            state = self._deliver(state, Event(order.group, request, order))
-            answered = self.world.setup.says(state.groups[order.group], request)
-            if answered:
-                words[order.group] = answered
-        return state
-
-    def _deliver(self, state: State, event: Event) -> State:
-        following = self.world.after(state, event)
-        if following is not state:
-            self.events.append(event)
-        return following
+        _, answered = router(self.world, state, request, own, self.events.append)
+        return answered

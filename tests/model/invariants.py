@@ -26,15 +26,21 @@ def require(condition: bool, text: str) -> None:
 def check(world: World, state: WorldState) -> None:
     """Raise `Violation` for the first invariant that this state breaks."""
     for at, group in enumerate(state.groups):
-        _check_book(at, group)
-        _check_limits(world.setup, at, group)
-        _check_balances(world.setup, at, group)
-        _check_ids(world.setup, at, group)
+        if (at, group) not in world.checked:  # met before, beside other groups
+            _check_group(world.setup, at, group)
+            world.checked.add((at, group))
     for request in range(len(world.setup.requests)):
         _check_decision(world.setup, state.groups, request)
         _check_answers(world, state, request)
     _check_transits(world.setup, state.groups)
     _check_reversals(world.setup, state.groups)
+
+
+def _check_group(setup: Setup, at: int, group: Group) -> None:
+    _check_book(at, group)
+    _check_limits(setup, at, group)
+    _check_balances(setup, at, group)
+    _check_ids(setup, at, group)
 
 
 def _check_book(at: int, group: Group) -> None:

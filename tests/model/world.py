@@ -46,8 +46,12 @@ class World:
         self.setup = Setup(scenario)
         self.rules = scenario.rules
         self.start = State(self.setup.start, tuple(frozenset() for _ in scenario.requests))
+        self.checked: set[tuple[int, Group]] = set()
+        """Groups that the invariants of a single group were found to hold for."""
+        self._ordered: dict[tuple[Chain, frozenset[tuple[int, Word]], Facts], tuple[Order, ...]] = {}
         self._sent: dict[tuple[int, Said, tuple[Chain, ...]], tuple[Order, ...]] = {}
         self._told: dict[tuple[int, Said], Answers] = {}
+        self._says: dict[Group, tuple[Word | None, ...]] = {}
         self._applied: dict[tuple[int, Group, int, Order], Group] = {}
 
     # ---- what may be sent, given every answer ever given ----
@@ -91,11 +95,18 @@ class World:
 
     def _drive(self, request: int, owns: tuple[Chain, ...], words: dict[int, Word]) -> Iterator[Order]:
         for own in owns:
-            yield from orders(self.rules, own, words, ROUTER)
+            yield from self.orders(own, words, ROUTER)
         for holder, word in words.items():
             if is_open(word) and self.setup.request_of[word.chain] == request:
                 for overdue in (False, True):
-                    yield from orders(self.rules, word.chain, words, Facts(holder, overdue))
+                    yield from self.orders(word.chain, words, Facts(holder, overdue))
+
+    def orders(self, own: Chain, words: dict[int, Word], facts: Facts) -> tuple[Order, ...]:
+        """What one driver sends, knowing this."""
+        key = (own, frozenset(words.items()), facts)
+        if key not in self._ordered:
+            self._ordered[key] = orders(self.rules, own, words, facts)
+        return self._ordered[key]
 
     def _place(self, order: Order) -> tuple[object, ...]:
         request = self.setup.request_of[order.chain]
@@ -135,11 +146,16 @@ class World:
 
     def _heard(self, state: State, at: int, group: Group) -> tuple[Said, ...]:
         """Whatever a group now has on record may be its answer to anybody who asks."""
-        says = (self.setup.says(group, request) for request in range(len(self.setup.requests)))
         return tuple(
             said if word is None or (at, word) in said else said | {(at, word)}
-            for said, word in zip(state.said, says, strict=True)
+            for said, word in zip(state.said, self.says(group), strict=True)
         )
+
+    def says(self, group: Group) -> tuple[Word | None, ...]:
+        """What a group answers, for each request's id."""
+        if group not in self._says:
+            self._says[group] = tuple(self.setup.says(group, request) for request in range(len(self.setup.requests)))
+        return self._says[group]
 
     def _forgets(self, order: Order) -> bool:
         """Planted faults: an answer without a log record."""
