@@ -39,6 +39,14 @@ def cache_folder(here: Path, sources: Iterable[Path]) -> Path:
     return beside
 
 
+def _forbid_floats(compiled: Any) -> None:
+    """Look through freshly made code: where Numba made a float of mixed integers, money would become inexact."""
+    for code in compiled.inspect_llvm().values():
+        if " double " in code:
+            compiled._cache.flush()  # or the next process would load what this one rejects
+            raise TypeError(f"{compiled.__name__} computes with floats: wrap its constants in np.uint64")
+
+
 def entries_kept_in(folder: Path) -> Callable[[Any], Callable[[Function], Function]]:
     """Return the decorator of entry points whose machine code is kept in `folder`."""
 
@@ -52,6 +60,8 @@ def entries_kept_in(folder: Path) -> Callable[[Any], Callable[[Function], Functi
                 compiled = numba.njit(signature, cache=True, nogil=True, **_ALL)(function)
             finally:
                 _CONFIG.CACHE_DIR = before
+            if compiled.stats.cache_misses:
+                _forbid_floats(compiled)
             return cast(Function, compiled)
 
         return compile_now
