@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from postingengine.endpoints import Endpoints
 from postingengine.faults import Fault, Told, fault_of
 from postingengine.results import PACKED_RESULT, BatchResults
-from postingengine.retry import Attempts, pause_s
+from postingengine.retry import ATTEMPT_S_MIN, Attempts, pause_s
 
 RESULT_BYTES: Final = PACKED_RESULT.size
 
@@ -68,7 +68,8 @@ class Settling:
                 break
             rounds += 1
             asked = self._worth_retrying()
-            if not asked or not await self._paused(self._told[asked[0]], rounds):
+            told = next((self._told[item] for item in asked if item in self._told), None)
+            if told is None or not await self._paused(told, rounds):
                 break
         return BatchResults(self._items.ids, bytes(self._packed), self._faults())
 
@@ -107,7 +108,7 @@ class Settling:
     async def _paused(self, told: Told, rounds: int) -> bool:
         """Wait for the next attempt; False if there is no time for it."""
         pause = pause_s(told, rounds, 1)
-        if pause >= self._attempts.left_s():
+        if pause + ATTEMPT_S_MIN >= self._attempts.left_s():
             return False
         await asyncio.sleep(pause)
         return True

@@ -16,7 +16,7 @@ from postingengine.batch import Batch, Waiter, fail
 from postingengine.endpoints import Endpoint, Endpoints
 from postingengine.faults import NotAdmitted, Told, Unavailable, told_by, told_by_error
 from postingengine.results import PACKED_RESULT, result_of
-from postingengine.retry import ATTEMPT_MAX, ATTEMPT_S_MAX, pause_s
+from postingengine.retry import ATTEMPT_MAX, ATTEMPT_S_MAX, ATTEMPT_S_MIN, pause_s
 from postingengine.transfers import BATCH_TRANSFERS_MAX, RECORD_BYTES
 from postingengine.v1.posting_service_pb2 import PostTransfersResponse
 from postingengine.wire import POST_TRANSFERS, packed_request
@@ -32,7 +32,7 @@ _NOT_SENT: Final = Told(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed 
 _QUEUE_FULL: Final = Told(
     grpc.StatusCode.RESOURCE_EXHAUSTED, "the client's own queue stayed full until the deadline", "QUEUE_FULL", "no"
 )
-_CLOSED: Final = Told(grpc.StatusCode.UNAVAILABLE, "the client is closed", "CLIENT_CLOSED", "no")
+CLOSED: Final = Told(grpc.StatusCode.UNAVAILABLE, "the client is closed", "CLIENTCLOSED", "no")
 
 
 class Coalescer:
@@ -56,7 +56,7 @@ class Coalescer:
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
         self._flush_is_due = self._resume_is_due = self._sweep_is_due = self._again_is_due = False
         self._closed = False
-        self._failures, self._resume_s = 0, 0.0
+        self._failures, self._resume_s, self._again_s = 0, 0.0, 0.0
         self._rows = 0
         self.log_indexes: dict[int, int] = {}
         """By group: the highest log index at which an outcome given to this client was applied."""
@@ -69,7 +69,7 @@ class Coalescer:
     def submit(self, record: bytes, waiter: Waiter, deadline_s: float) -> None:
         """Take one record; `deadline_s` is on the loop's clock. Raises `Unavailable` once closed."""
         if self._closed:
-            raise Unavailable(_CLOSED, outcome_unknown=False, attempts=0)
+            raise Unavailable(CLOSED, outcome_unknown=False, attempts=0)
         filling = self._filling
         if len(filling.waiters) >= BATCH_TRANSFERS_MAX:
             filling = self._seal()
@@ -81,7 +81,7 @@ class Coalescer:
     def submit_chain(self, records: Sequence[bytes], waiters: Sequence[Waiter], deadline_s: float) -> None:
         """Take the records of one chain, at most `BATCH_TRANSFERS_MAX`: they travel together."""
         if self._closed:
-            raise Unavailable(_CLOSED, outcome_unknown=False, attempts=0)
+            raise Unavailable(CLOSED, outcome_unknown=False, attempts=0)
         filling = self._filling
         if len(filling) + len(records) > BATCH_TRANSFERS_MAX:
             filling = self._seal()
@@ -203,12 +203,15 @@ class Coalescer:
     def _ask_again(self, batch: Batch, chain: range, told: dict[int, Told]) -> None:
         if len(self._again) + len(chain) > BATCH_TRANSFERS_MAX:
             self._release_again()
-        self._again.extend(batch, chain)
-        self._again.may_be_logged |= any(one.may_be_logged for one in told.values())
+        again, first = self._again, told[min(told)]._replace(item=None)
+        again.extend(batch, chain)
+        again.may_be_logged |= any(one.may_be_logged for one in told.values())
         if not self._again_is_due:
             self._again_is_due = True
-            first = told[min(told)]
-            self._loop.call_later(pause_s(first, batch.attempts, 1), self._again_due)
+            self._again_s = self._loop.time() + pause_s(first, batch.attempts, 1)
+            self._loop.call_at(self._again_s, self._again_due)
+        if again.first_deadline_s <= self._again_s + ATTEMPT_S_MIN:
+            again.expire(self._again_s + ATTEMPT_S_MIN, first, outcome_unknown=again.may_be_logged)
 
     def _again_due(self) -> None:
         self._again_is_due = False
@@ -232,6 +235,7 @@ class Coalescer:
         self._failures += 1
         self._endpoints.leave(endpoint)
         self._resume_s = self._loop.time() + pause_s(told, self._failures, len(self._endpoints))
+        batch.expire(self._resume_s + ATTEMPT_S_MIN, told, outcome_unknown=batch.may_be_logged)
         self._ready.appendleft(batch)
 
     def _leave(self, rows: int) -> None:

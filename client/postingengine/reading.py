@@ -14,7 +14,7 @@ from postingengine.endpoints import Endpoints
 from postingengine.faults import Told, fault_of, told_by
 from postingengine.ids import Id, as_id
 from postingengine.messages import account_state, at_least, entry_of, posted_balance, stored_transfer
-from postingengine.retry import Attempts, pause_s
+from postingengine.retry import ATTEMPT_S_MIN, Attempts, pause_s
 from postingengine.statements import Basis, Entry, PostedBalance, StoredTransfer
 from postingengine.transfers import Time, time_ns
 from postingengine.v1 import posting_service_pb2 as messages
@@ -187,7 +187,7 @@ class Reads:
 
     async def _pause_or_raise(self, told: Told, attempts: Attempts, rounds: int) -> None:
         pause = pause_s(told, rounds, 1)
-        if not told.is_transient or pause >= attempts.left_s():
+        if not told.is_transient or pause + ATTEMPT_S_MIN >= attempts.left_s():
             raise fault_of(told, outcome_unknown=False, attempts=attempts.count)
         await asyncio.sleep(pause)
 

@@ -17,6 +17,8 @@ BACKOFF_DOUBLINGS_MAX: Final = 5
 PUSHBACK_S_MAX: Final = 5.0
 ATTEMPT_S_MAX: Final = 3.0
 """A server that does not answer for this long is left for the next one, with the same ids."""
+ATTEMPT_S_MIN: Final = 0.01
+"""With less time than this left, one more attempt would only make the outcome unknown."""
 ATTEMPT_MAX: Final = 65535
 
 
@@ -69,7 +71,7 @@ class Attempts:
         """Wait until it is time to ask again; raises the fault if there is no time left, or no use."""
         self.may_be_logged |= told.may_be_logged
         pause = pause_s(told, failures, len(self._endpoints))
-        if not told.is_transient or pause >= self.left_s():
+        if not told.is_transient or pause + ATTEMPT_S_MIN >= self.left_s():
             raise fault_of(told, outcome_unknown=self.may_be_logged, attempts=self.count)
         self._endpoints.leave(endpoint)
         await asyncio.sleep(pause)

@@ -13,7 +13,8 @@ import grpc
 from postingengine.accounts import Account, AccountState, AccountUpdate, Balance, Ledger
 from postingengine.aio import TIMEOUT_S, AsyncClient
 from postingengine.amounts import AMOUNT_ALL, Amount, minor_units
-from postingengine.coalescer import CALLS_IN_FLIGHT_MAX, QUEUE_TRANSFERS_MAX
+from postingengine.coalescer import CALLS_IN_FLIGHT_MAX, CLOSED, QUEUE_TRANSFERS_MAX
+from postingengine.faults import Unavailable
 from postingengine.ids import NO_ID, Id, new_id_bytes
 from postingengine.reading import PAGE_ENTRIES, Consistency, Freshness
 from postingengine.results import BatchResults, Result, results_of_chain
@@ -60,7 +61,7 @@ class Client:
         self._timeout_s = timeout_s
         self._scales: dict[int, int] = {}
         self._inbox: deque[_Submission] = deque()
-        self._is_woken = False
+        self._is_woken = self._is_closed = False
         self._loop = asyncio.new_event_loop()
         self._waiting_for_room: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="posting-engine-client", daemon=True)
@@ -78,8 +79,9 @@ class Client:
 
     def close(self) -> None:
         """Wait for what was submitted, at the latest until its deadline, disconnect and end the thread. Idempotent."""
-        if self._loop.is_closed():
+        if self._is_closed:
             return
+        self._is_closed = True
         self._call(self._client.close(), STOP_S_MAX)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_S_MAX)
@@ -335,6 +337,8 @@ class Client:
 
     def _answers(self, records: list[bytes], timeout_s: float | None) -> list[Result]:
         """Submit records, one chain, and wait: the loop's sweep answers at the latest at the deadline."""
+        if self._is_closed:
+            raise Unavailable(CLOSED, outcome_unknown=False, attempts=0)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         answers: list[Future[Result]] = [Future() for _ in records]
         self._inbox.append(_Submission(records, answers, limit_s))
@@ -366,6 +370,9 @@ class Client:
 
     def _call(self, coroutine: Coroutine[Any, Any, Value], timeout_s: float | None) -> Value:
         """Run a coroutine on the loop's thread and wait for it; it keeps its own deadline."""
+        if self._loop.is_closed():
+            coroutine.close()
+            raise Unavailable(CLOSED, outcome_unknown=False, attempts=0)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(limit_s + STOP_S_MAX)
 

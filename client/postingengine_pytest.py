@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def posting_engine() -> "Iterator[Engine]":
     """One running engine, shared by the tests of a session: `client = posting_engine.client()`."""
-    # Imported here: every pytest run loads this plugin, and few of them need gRPC.
+    # Not before: every pytest run loads this module, and few of them need gRPC.
     from postingengine.testing import Engine  # noqa: PLC0415
 
     with Engine() as engine:
