@@ -5,7 +5,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := .build
-PACKAGES := engine router cli bench client/postingengine
+PACKAGES := engine router cli bench client/postingengine client/postingengine_pytest.py
 
 # The first interpreter of a supported version that has pip; Debian's has no ensurepip, and need not.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
