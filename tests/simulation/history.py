@@ -70,7 +70,7 @@ class History:
     def read(self, replica: str, applied_index: int, floor: int) -> None:
         self.require(
             applied_index >= floor,
-            f"STALE: {replica} answered a barrier with {applied_index} applied; {floor} was acknowledged before it began",
+            f"STALE: {replica} answered a barrier at {applied_index}; {floor} was acknowledged before it began",
         )
 
     def final(self, replica: str, identities: list[int]) -> None:

@@ -76,7 +76,7 @@ class Replica:
         self.worker = SimulatedWorker(self.loop, self.disk, self.dice)
         machine = Machine(
             self.disk,
-            lambda: self._own_worker(),
+            self._own_worker,
             _at_once,
             self.loop.time,
             lambda: int(self.loop.time() * 1e9) + 1,
@@ -202,7 +202,7 @@ class Replica:
         if role is Role.LEADER and self.leads:
             self.history.leads(self.name, term)
             self.history.note(f"{self.name} leads term {term}")
-            if self.dice.random() < 0.5:
+            if self.dice.random() < 0.8:
                 self.network.deliver_again(self.name)
 
     def _save_soon(self) -> None:

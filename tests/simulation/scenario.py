@@ -27,7 +27,7 @@ ACTIONS = {
     "isolate_leader": 8,
     "ambush": 8,
     "betray": 8,
-    "split": 8,
+    "split": 12,
 }
 """What may happen, and how likely it is beside the others."""
 CALM_S_MAX = 20.0
@@ -63,7 +63,7 @@ class Plan:
             act_every_s=dice.choice((0.05, 0.15, 0.4)),
             client_every_s=dice.choice((0.006, 0.015, 0.04)),
             large_records=dice.random() < 0.2,
-            members=("a", "b", "c", "d", "e") if dice.random() < 0.2 else ("a", "b", "c"),
+            members=("a", "b", "c", "d", "e") if dice.random() < 0.25 else ("a", "b", "c"),
             weights=tuple(weight * dice.choice((0.0, 0.3, 1.0, 1.0, 4.0)) for weight in ACTIONS.values()),
         )
 
@@ -246,6 +246,8 @@ class Scenario:
                 self.network.cut_link(inside, outside, noticed=False)
                 self.network.cut_link(outside, inside, noticed=False)
         self.history.note(f"{leader.name} is alone with {company}")
+        for _ in range(self.dice.choice((0, 50))):
+            self._propose(leader)
         await asyncio.sleep(self.dice.uniform(0.4, 0.9))
         self.network.cut.clear()
         await asyncio.sleep(self.dice.uniform(0.1, 0.3))
@@ -346,12 +348,14 @@ class Scenario:
                 continue
             replica = dice.choice(leaders)
             for _ in range(dice.choice((1, 1, 1, 3, 12))):
-                self.identity += 1
-                size = dice.choice((20, 60, 200)) * (20 if self.plan.large_records else 1)
-                replica.propose(self.identity, size)
+                self._propose(replica)
             if dice.random() < 0.3:
                 dice.choice(leaders).read()
             self._compare_matches(leaders)
+
+    def _propose(self, replica: Replica) -> None:
+        self.identity += 1
+        replica.propose(self.identity, self.dice.choice((20, 60, 200)) * (20 if self.plan.large_records else 1))
 
     def _compare_matches(self, leaders: list[Replica]) -> None:
         """What a leader believes of a follower in its own term must be on that follower's disk."""
@@ -438,7 +442,7 @@ class Scenario:
 
 
 def _holds(leader: RaftLog | None, follower: RaftLog, log_index: int) -> bool:
-    """Whether a follower's log has, durably, what its leader's has at an index; what either has dropped is committed."""
+    """Whether a follower has, durably, what its leader's log has at an index; what either has dropped is committed."""
     if leader is None:
         return True
     ours, theirs = leader._journal, follower._journal
