@@ -6,6 +6,7 @@ after the other, and adds up balances in a dict. What it finds is evidence for t
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +46,8 @@ class Books:
 
     acknowledged: dict[bytes, transfer_pb2.Transfer] = field(default_factory=dict)
     unknown: dict[bytes, transfer_pb2.Transfer] = field(default_factory=dict)
+    acknowledged_ns: dict[bytes, int] = field(default_factory=dict)
+    """When each was acknowledged, on the monotonic clock that all processes of the machine share."""
     were_unknown: int = 0
     """How many transfers were ever unanswered: a run without any has killed an idle process."""
 
@@ -141,6 +144,7 @@ class Caller:
         if answer is None:
             books.were_unknown += len(fresh)
             return False
+        now_ns = time.monotonic_ns()
         for transfer, result in zip(transfers, answer.results, strict=True):
             if result.WhichOneof("answer") == "fault":
                 continue
@@ -148,7 +152,8 @@ class Caller:
                 raise AssertionError(
                     f"transfer {transfer.id.hex()} between unlimited accounts ended as {result.outcome}"
                 )
-            books.acknowledged[transfer.id] = books.unknown.pop(transfer.id)
+            books.acknowledged[transfer.id] = books.unknown.pop(transfer.id, transfer)
+            books.acknowledged_ns.setdefault(transfer.id, now_ns)
         return True
 
     async def _wrong_transfers(self, stub: posting_service_pb2_grpc.PostingServiceStub) -> list[str]:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +53,7 @@ class Cluster:
         names = {one["id"]: one["folder"] for one in self.config["groups"][0]["replicas"]}
         return self.folder / names[replica]
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, environment: Mapping[str, str] | None = None) -> None:
         """Start replicas or the router; what they print goes to a file beside the cluster.yml."""
         for name in names:
             place = ["router"] if name == "router" else ["node", "--group", "0", "--replica", name]
@@ -63,7 +63,7 @@ class Cluster:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=dict(os.environ),
+                    env={**os.environ, **(environment or {})},
                 )
 
     def kill(self, *names: str) -> None:

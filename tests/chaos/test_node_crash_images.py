@@ -1,0 +1,114 @@
+"""The power goes off under a real node: every acknowledged transfer is in every image that the disk may hold then.
+
+The node's writes (log and LMDB) are recorded with their syncs; images are rebuilt at random moments of the load, with
+any write that was not yet synced left out or torn. Each image is started, rolled forward, and verified.
+
+IMAGES=200 in the environment (`make chaos`) for the long run.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.core.known import Known
+from engine.core.outcomes import Outcome
+from engine.core.records import Kind
+from engine.replication.segment_format import Identity as LogIdentity
+from engine.replication.single import SingleLog, SingleLogLimits
+from engine.storage.folder import Identity, open_folder
+from engine.storage.recovery import open_state_machine
+from tests.chaos.caller import Books, Caller
+from tests.chaos.processes import Cluster, run
+from tests.chaos.recorded_writes import build_recorder
+
+IMAGES = int(os.environ.get("IMAGES", "12"))
+SEED = int(os.environ.get("SEED", "1"))
+LOAD_S = 3.0
+SEGMENT_BYTES = 1 << 20
+"""Small, so that the load crosses segments and the log is trimmed."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path / "cluster", replicas=1)
+    with made.path.open("a") as file:
+        file.write(f"\nlimits:\n  segment_bytes: {SEGMENT_BYTES}\n")
+    yield made
+    made.close()
+
+
+async def test_every_image_of_a_power_cut_holds_what_was_acknowledged_before_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    recorder = build_recorder(tmp_path)
+    (replica,) = cluster.replicas
+    data = cluster.data_folder(replica)
+    cluster.start(replica, environment=recorder.environment(data))
+    process_id = cluster.running[replica].pid
+    cluster.start("router")
+    caller = Caller(cluster.router, seed=SEED)
+    await caller.create_accounts()
+    await load_for(caller, LOAD_S)
+    await asyncio.to_thread(cluster.kill, replica)
+    recording = recorder.read(process_id, data)
+
+    times = sorted(caller.books.acknowledged_ns.values())
+    assert len(times) > 1000, "too little load to cut into"
+    dice = random.Random(SEED)
+    for number in range(IMAGES):
+        cut_ns = dice.randint(times[0], recording.ended_ns)
+        image = tmp_path / "image"
+        recording.rebuild(image, cut_ns, seed=dice.getrandbits(32))
+        place = f"image {number} of seed {SEED}"
+        await start_and_check(image, cluster.config, replica, caller.books, cut_ns, place)
+        shutil.rmtree(image)
+
+
+async def load_for(caller: Caller, seconds: float) -> None:
+    stopped = asyncio.Event()
+    load = asyncio.create_task(caller.post_until(stopped, tasks=8, batch=50))
+    await asyncio.sleep(seconds)
+    stopped.set()
+    await load
+
+
+async def start_and_check(
+    image: Path, config: dict[str, object], replica: str, books: Books, cut_ns: int, place: str
+) -> None:
+    """Start a log and a state machine on the image as the node does, then look every acknowledged id up."""
+    cluster_id = str(config["cluster_id"])
+    with open_folder(image, Identity(cluster_id, 0, replica)) as folder:
+        machine, _ = open_state_machine(folder, 0)
+        log = SingleLog(
+            folder.path / "log",
+            LogIdentity(cluster_id, 0, replica),
+            stopped=lambda stopped: pytest.fail(f"{place}: {stopped}"),
+            limits=SingleLogLimits(segment_bytes=SEGMENT_BYTES),
+        )
+        await log.start(lambda index, term, record: machine.apply(index, term, record) and None, machine.applied_index)
+        confirmed = asyncio.get_running_loop().create_future()
+        log.barrier(confirmed.set_result)
+        async with asyncio.timeout(60):
+            await confirmed
+        machine.save()
+        due = [one for one, at_ns in books.acknowledged_ns.items() if at_ns < cut_ns]
+        missing = [one.hex() for one in due if not found_posted(machine.loader, one)]
+        await log.stop()
+        machine.close()
+    assert not missing, f"{place}: {len(missing)} of {len(due)} acknowledged transfers are lost, {missing[0]} first"
+    checked = await asyncio.to_thread(run, "verify", str(image), timeout_s=120)
+    assert checked.returncode == 0, f"{place}: {checked.stderr}"
+
+
+def found_posted(loader, transfer_id: bytes) -> bool:  # type: ignore[no-untyped-def]
+    words = np.zeros((1, 16), np.uint64)
+    words[0, :2] = np.frombuffer(transfer_id, "<u8")
+    words[0, 15] = Kind.POST << 16
+    known: Known = loader.load(words)
+    return known.id_row[0] >= 0 and int(known.rows[known.id_row[0], 15]) >> 32 & 0xFFFF == Outcome.POSTED
