@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from engine.replication.segment_format import Identity as LogIdentity
 from engine.replication.single import SingleLog, SingleLogLimits
 from engine.storage.folder import Identity, open_folder
 from engine.storage.recovery import open_state_machine
+from engine.storage.state_machine import StateMachine
 from tests.chaos.caller import Books, Caller
 from tests.chaos.processes import Cluster, run
 from tests.chaos.recorded_writes import build_recorder
@@ -91,7 +93,7 @@ async def start_and_check(
             stopped=lambda stopped: pytest.fail(f"{place}: {stopped}"),
             limits=SingleLogLimits(segment_bytes=SEGMENT_BYTES),
         )
-        await log.start(lambda index, term, record: machine.apply(index, term, record) and None, machine.applied_index)
+        await log.start(partial(apply_with, machine), machine.applied_index)
         confirmed = asyncio.get_running_loop().create_future()
         log.barrier(confirmed.set_result)
         async with asyncio.timeout(60):
@@ -104,6 +106,10 @@ async def start_and_check(
     assert not missing, f"{place}: {len(missing)} of {len(due)} acknowledged transfers are lost, {missing[0]} first"
     checked = await asyncio.to_thread(run, "verify", str(image), timeout_s=120)
     assert checked.returncode == 0, f"{place}: {checked.stderr}"
+
+
+def apply_with(machine: StateMachine, log_index: int, term: int, record: bytes | memoryview) -> None:
+    machine.apply(log_index, term, record)
 
 
 def found_posted(loader, transfer_id: bytes) -> bool:  # type: ignore[no-untyped-def]
