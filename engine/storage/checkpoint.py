@@ -16,9 +16,10 @@ import numpy as np
 from engine.core.book import CHUNK_ROWS, Book, BookScalars
 from engine.core.records import RECORD_BYTES, RECORD_WORDS, Words
 from engine.core.settings import Settings
-from engine.exit_codes import EngineStopped, ExitCode
+from engine.exit_codes import ExitCode, require
 from engine.storage.environment import writing
 from engine.storage.head import Head
+from engine.storage.sealed import has_checksum, seal, unseal, with_checksum
 from engine.storage.store import Store
 
 DATABASE: Final = b"checkpoint"
@@ -131,7 +132,7 @@ class Checkpoints:
         for _ in range(min(chunks, len(self._pending))):
             chunk = self._pending.pop()
             key = KEY.pack(chunk.section, chunk.number, self._next.generation)
-            transaction.put(key, chunk.rows.tobytes(), db=self._database)
+            transaction.put(key, with_checksum(chunk.rows.tobytes()), db=self._database)
         if not self._pending:
             self._replace(transaction, self._next)
 
@@ -140,7 +141,7 @@ class Checkpoints:
         for key in self._keys(self.manifest):
             if key not in kept:
                 transaction.delete(key, db=self._database)
-        transaction.put(MANIFEST_KEY, msgspec.msgpack.encode(following), db=self._store.state)
+        transaction.put(MANIFEST_KEY, seal(following), db=self._store.state)
         self.manifest, self._next = following, None
 
     def _keys(self, manifest: Manifest) -> list[bytes]:
@@ -151,17 +152,17 @@ class Checkpoints:
     def _read_manifest(self) -> Manifest:
         with self._store.environment.begin() as transaction:
             found = transaction.get(MANIFEST_KEY, db=self._store.state)
-        return Manifest() if found is None else msgspec.msgpack.decode(found, type=Manifest)
+        return Manifest() if found is None else unseal(found, Manifest, self._store.folder)
 
     def _chunk(self, section: bytes, number: int, generation: int) -> Words:
         with self._store.environment.begin(db=self._database) as transaction:
             found = transaction.get(KEY.pack(section, number, generation))
-        if found is None:
-            raise EngineStopped(
-                ExitCode.DATA_DAMAGED,
-                f"{self._store.folder} lacks chunk {number} of checkpoint {generation}: restore or replace it",
-            )
-        return np.frombuffer(found, np.uint64).reshape(-1, RECORD_WORDS)
+        require(
+            found is not None and has_checksum(found),
+            ExitCode.DATA_DAMAGED,
+            f"chunk {number} of checkpoint {generation} in {self._store.folder} is damaged: replace this replica",
+        )
+        return np.frombuffer(found or b"", np.uint64)[:-1].reshape(-1, RECORD_WORDS)
 
 
 def _split(rows: Words) -> list[Words]:

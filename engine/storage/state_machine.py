@@ -126,13 +126,7 @@ class StateMachine:
         """A clean stop: checkpoint, end the background, close the store. After a failure: only close."""
         if not self._failed:
             self.checkpoint()
-        self.drop()
-
-    def drop(self) -> None:
-        """Close without saving: the store is about to be replaced by a snapshot. Nothing works any more."""
-        self._failed = True
-        self._ids.close()
-        self._store.close()
+        self.abandon()
 
     def abandon(self) -> None:
         """Close the store as it is, without a checkpoint: another one is about to take its place."""

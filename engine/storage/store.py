@@ -52,7 +52,7 @@ class Store:
         with explained(folder):
             self.state = self.environment.open_db(STATE, create=not readonly)
             self.journal = Journal(self.environment, folder)
-            self.runs = RunStore(self.environment, self.state)
+            self.runs = RunStore(self.environment, self.state, folder)
 
     def head(self) -> Head:
         """Return the head as last saved."""

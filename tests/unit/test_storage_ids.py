@@ -35,7 +35,7 @@ class Ids:
         self.open()
 
     def open(self) -> None:
-        self.store = RunStore(self.environment, self.environment.open_db(b"state"))
+        self.store = RunStore(self.environment, self.environment.open_db(b"state"), self.folder)
         with writing(self.environment, self.folder) as transaction:
             self.store.sweep(transaction, self.store.manifest())
         self.known = KnownIds(self.store, self.limits)

@@ -6,15 +6,18 @@ that ended in between, and are swept at the next start.
 
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import lmdb
 import msgspec
 
 from engine.core.records import Words
+from engine.exit_codes import ExitCode, require
 from engine.storage.ids.entries import WIDTH, Family
-from engine.storage.ids.mapped import mapped
+from engine.storage.ids.mapped import MappedWords, mapped
 from engine.storage.ids.runs import Run
+from engine.storage.sealed import CHECKSUM_BYTES, has_checksum, seal, unseal, with_checksum
 
 if TYPE_CHECKING:
     from lmdb import _Database
@@ -48,9 +51,9 @@ class Manifest(msgspec.Struct, frozen=True):
 class RunStore:
     """The stored runs of both families."""
 
-    def __init__(self, environment: lmdb.Environment, state: "_Database") -> None:
+    def __init__(self, environment: lmdb.Environment, state: "_Database", folder: Path) -> None:
         """Open the database of parts; `state` is the handle of the store's small values, where the manifest is."""
-        self._environment = environment
+        self._environment, self._folder = environment, folder
         self._state = state
         self._database = environment.open_db(DATABASE, create=not environment.flags()["readonly"])
 
@@ -60,15 +63,15 @@ class RunStore:
             found = transaction.get(MANIFEST_KEY, db=self._state)
         if found is None:
             return Manifest(int.from_bytes(os.urandom(8), "little"))
-        return msgspec.msgpack.decode(found, type=Manifest)
+        return unseal(found, Manifest, self._folder)
 
     def put_manifest(self, transaction: lmdb.Transaction, manifest: Manifest) -> None:
         """Write the manifest: from this transaction on its runs count, and no others."""
-        transaction.put(MANIFEST_KEY, msgspec.msgpack.encode(manifest), db=self._state)
+        transaction.put(MANIFEST_KEY, seal(manifest), db=self._state)
 
     def put_part(self, transaction: lmdb.Transaction, family: Family, number: int, part: int, entries: Words) -> None:
         """Write one part of a run that does not count yet."""
-        transaction.put(KEY.pack(family, number, part), entries.tobytes(), db=self._database)
+        transaction.put(KEY.pack(family, number, part), with_checksum(entries.tobytes()), db=self._database)
 
     def delete(self, transaction: lmdb.Transaction, entry: RunEntry) -> None:
         """Delete a run's parts. Its addresses must not be used after the commit."""
@@ -76,12 +79,19 @@ class RunStore:
             transaction.delete(KEY.pack(entry.family, entry.number, part), db=self._database)
 
     def load(self, entry: RunEntry) -> Run:
-        """Map a committed run."""
-        family = Family(entry.family)
+        """Map a committed run. Raises `EngineStopped(DATA_DAMAGED)`."""
         with self._environment.begin(db=self._database, buffers=True) as transaction:
-            values = [transaction.get(KEY.pack(family, entry.number, part)) for part in range(entry.parts)]
-            parts = tuple(mapped(memoryview(value), WIDTH[family]) for value in values if value is not None)
+            parts = tuple(self._map(transaction, entry, part) for part in range(entry.parts))
         return Run(entry.number, entry.level, parts)
+
+    def _map(self, transaction: lmdb.Transaction, entry: RunEntry, part: int) -> MappedWords:
+        found = transaction.get(KEY.pack(entry.family, entry.number, part))
+        require(
+            found is not None and has_checksum(found),
+            ExitCode.DATA_DAMAGED,
+            f"part {part} of id run {entry.number} in {self._folder} is damaged: restore or replace this replica",
+        )
+        return mapped(memoryview(found or b"")[:-CHECKSUM_BYTES], WIDTH[Family(entry.family)])
 
     def sweep(self, transaction: lmdb.Transaction, manifest: Manifest) -> None:
         """Delete the parts of runs that the manifest does not name."""

@@ -19,6 +19,11 @@ PART_BYTES: Final = 512 << 10
 
 _U64: Final = "u8[::1]"
 _I64: Final = "i8[::1]"
+_ZERO: Final = np.uint64(0)
+_ONE: Final = np.uint64(1)
+_BITS_16: Final = np.uint64(16)
+_BITS_32: Final = np.uint64(32)
+_BITS_48: Final = np.uint64(48)
 _GUESS_SPAN: Final = 8
 _GUESSES_MAX: Final = 6
 
@@ -72,6 +77,16 @@ def _part_of(first_keys: npt.NDArray[np.uint64], start: int, end: int, key: np.u
     return low
 
 
+@helper
+def _share_of(span: int, part: np.uint64, whole: np.uint64) -> int:
+    """Return about span x part / whole, never above `span`; span is below 2^31."""
+    if whole >> _BITS_48 != _ZERO:
+        part, whole = part >> _BITS_32, whole >> _BITS_32
+    elif whole >> _BITS_32 != _ZERO:
+        part, whole = part >> _BITS_16, whole >> _BITS_16
+    return int((part * np.uint64(span)) // (whole + _ONE))
+
+
 @outlined
 def _lower_bound(address: np.uint64, width: int, entries: int, key: np.uint64) -> int:
     """Return the first of a part's entries whose key is not below `key`."""
@@ -83,10 +98,11 @@ def _lower_bound(address: np.uint64, width: int, entries: int, key: np.uint64) -
             return low
         if key > last:
             return high
-        share = float(key - first) / (float(last - first) + 1.0)
-        guess = low + int(share * (high - 1 - low))
+        guess = low + _share_of(high - 1 - low, key - first, last - first)
         # Step to both sides of the guess by the spread to expect of it: the span shrinks to its root.
-        margin = int(np.sqrt(float(high - low))) + 1
+        margin = 1
+        while margin * margin < high - low:
+            margin *= 2
         below, above = max(low, guess - margin), min(high - 1, guess + margin)
         if word_at(address, below * width) >= key:
             high = below

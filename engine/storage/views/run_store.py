@@ -13,6 +13,7 @@ import numpy.typing as npt
 from engine.storage.block import GENESIS_HASH
 from engine.storage.environment import explained, open_environment, writing
 from engine.storage.journal import Journal
+from engine.storage.sealed import seal, unseal
 from engine.storage.views.run import Section, Sections
 
 DATABASE: Final = b"entries"
@@ -54,13 +55,13 @@ class Manifest(msgspec.Struct, frozen=True):
 class ViewStore:
     """The views' environment. Written by one thread, read by any."""
 
-    def __init__(self, folder: Path, *, map_bytes_max: int) -> None:
-        """Open or create it. Raises `EngineStopped`."""
+    def __init__(self, folder: Path, *, map_bytes_max: int, readonly: bool = False) -> None:
+        """Open or create it; an offline tool opens it read-only. Raises `EngineStopped`."""
         self._folder = folder
-        self._environment = open_environment(folder, map_bytes_max=map_bytes_max)
+        self._environment = open_environment(folder, map_bytes_max=map_bytes_max, readonly=readonly)
         with explained(folder):
-            self._runs = self._environment.open_db(DATABASE)
-            self._state = self._environment.open_db(STATE)
+            self._runs = self._environment.open_db(DATABASE, create=not readonly)
+            self._state = self._environment.open_db(STATE, create=not readonly)
 
     def close(self) -> None:
         """Close the environment."""
@@ -70,7 +71,7 @@ class ViewStore:
         """Return the manifest as last committed."""
         with self._environment.begin(db=self._state) as transaction:
             found = transaction.get(MANIFEST_KEY)
-        return Manifest() if found is None else msgspec.msgpack.decode(found, type=Manifest)
+        return Manifest() if found is None else unseal(found, Manifest, self._folder)
 
     def manifest_for(self, journal: Journal) -> Manifest:
         """Return the manifest if its runs were made of this journal; else drop them all."""
@@ -94,7 +95,7 @@ class ViewStore:
         with writing(self._environment, self._folder) as transaction:
             for section, words in sections.items():
                 transaction.put(_key(first, section), words.tobytes(), db=self._runs)
-            transaction.put(MANIFEST_KEY, msgspec.msgpack.encode(manifest), db=self._state)
+            transaction.put(MANIFEST_KEY, seal(manifest), db=self._state)
 
     @contextmanager
     def reading(self) -> Iterator["RunReader"]:

@@ -1,0 +1,1 @@
+"""Offline verification of a data folder, from genesis: nothing is believed but the journal's own chain of hashes."""

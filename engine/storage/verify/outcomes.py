@@ -1,0 +1,116 @@
+"""Outcomes: the plain model judges every stored row again and must say the same, bit for bit (I11)."""
+
+from typing import Final
+
+import numpy as np
+
+from engine.core.book import Book
+from engine.core.model import Answer, Model
+from engine.core.model_state import Account, Event, unpack
+from engine.core.outcomes import Outcome
+from engine.core.records import ACCOUNT, RECORD_BYTES, Kind
+from engine.core.settings import decode_settings
+from engine.storage.block import Block
+from engine.storage.verify.report import differs, expect
+
+_AMOUNT_BITS: Final = 64
+
+
+class Outcomes:
+    """Judges block after block; at the end, compares all state with a book that was rolled forward."""
+
+    def __init__(self, group: int) -> None:
+        """Begin before genesis."""
+        self._model = Model(group)
+
+    def judge(self, block: Block) -> None:
+        """Judge one block again. Raises CHECK_FAILED, naming the first row that differs."""
+        answer = self._answer(block)
+        header = block.header
+        if answer.timestamp_ns != header.timestamp_ns:
+            raise differs(
+                f"the block at position {header.first_position} was applied at another time than its rows say"
+            )
+        packed = block.rows.tobytes()
+        if b"".join(answer.rows) != packed:
+            _explain(block, answer, packed)
+        asked = dict(zip(block.requested_index.tolist(), _amounts(block), strict=True))
+        expect(asked == answer.asked, f"the block at position {header.first_position} keeps other requested amounts")
+
+    def compare(self, book: Book) -> None:
+        """Compare all accounts and open reservations with the book's."""
+        model = self._model
+        expect(len(model.accounts) == book.account_count, "the book has another number of accounts than the rules give")
+        rows = book.account_rows().reshape(-1).view(ACCOUNT)
+        for number, (row, (name, account)) in enumerate(zip(rows, model.accounts.items(), strict=True)):
+            expect(_account_fields(row) == _model_fields(name, account), f"account {name.hex()}, row {number}, differs")
+        held = {stored.event.id: stored.remaining for stored in model.history.values() if stored.is_open}
+        found = {row[0:2].tobytes(): _amount(row[6], row[7]) for row in book.open_reservations()}
+        expect(held == found, "the open reservations differ from those that the rules give")
+
+    def _answer(self, block: Block) -> Answer:
+        time_ns = block.header.timestamp_ns
+        if block.extra:
+            return self._model.apply_settings(decode_settings(block.extra), time_ns)
+        units, burned = _units(block)
+        return self._model.apply_units(units, time_ns, burned)
+
+
+def _units(block: Block) -> tuple[list[list[Event]], set[int]]:
+    """Return what was asked, cut as it was stored, and which units met a known id: those of CHAIN_FAILED legs alone."""
+    units: list[list[Event]] = []
+    burned: set[int] = set()
+    for row, asked in zip(unpack(block.rows.tobytes()), block.requested().tolist(), strict=True):
+        if row.kind == Kind.EXPIRE:
+            continue
+        if row.leg == 0:
+            burned.add(len(units))
+            units.append([])
+        if row.outcome != Outcome.CHAIN_FAILED:
+            burned.discard(len(units) - 1)
+        event = row._replace(amount=asked[0] | asked[1] << _AMOUNT_BITS, timestamp=0, outcome=0, leg=0)
+        units[-1].append(event)
+    return units, burned
+
+
+def _explain(block: Block, answer: Answer, packed: bytes) -> None:
+    """Raise for the first row that differs."""
+    stored = [packed[at : at + RECORD_BYTES] for at in range(0, len(packed), RECORD_BYTES)]
+    for number, (found, given) in enumerate(zip(stored, answer.rows, strict=False)):
+        if found != given:
+            position = block.header.first_position + number
+            ((row), (rule)) = (*unpack(found), *unpack(given))
+            field = next(name for name in Event._fields if getattr(row, name) != getattr(rule, name))
+            raise differs(
+                f"the journal row at position {position} has {field} {getattr(row, field)!r}, the rules give "
+                f"{getattr(rule, field)!r}"
+            )
+    raise differs(
+        f"the block at position {block.header.first_position} has {len(stored)} rows, the rules give {len(answer.rows)}"
+    )
+
+
+def _amounts(block: Block) -> list[int]:
+    return [low | high << _AMOUNT_BITS for low, high in block.requested_amount.tolist()]
+
+
+def _amount(low: np.uint64, high: np.uint64) -> int:
+    return int(low) | int(high) << _AMOUNT_BITS
+
+
+def _account_fields(row: np.void) -> tuple[object, ...]:
+    """Return an account row in the order of `_model_fields`."""
+    sides = ("debits_posted", "credits_posted", "debits_reserved", "credits_reserved", "overdraft")
+    amounts = (_amount(row[f"{side}_low"], row[f"{side}_high"]) for side in sides)
+    numbers = (int(row[name]) for name in ("created_at", "ledger", "version", "code", "flags", "position"))
+    return (row["id"].tobytes(), *amounts, *numbers)
+
+
+def _model_fields(name: bytes, account: Account) -> tuple[object, ...]:
+    debits, credits_ = account.debits, account.credits
+    created = account.created
+    return (
+        name,
+        *(debits.posted, credits_.posted, debits.reserved, credits_.reserved, account.overdraft),
+        *(created.timestamp, account.ledger, account.version, account.code, account.flags, created.position),
+    )
