@@ -81,7 +81,8 @@ class ReplicatedLog(Protocol):
         everything before has been handed to `apply`. The basis of linearizable reads. Raises `NotProposed`."""
 
     def truncate_below(self, log_index: int) -> None:
-        """Allow the log to forget records up to and including `log_index`: the store has synced them. Whole segments go."""
+        """Allow the log to forget records up to and including `log_index`: the store has synced them. Whole segments
+        go."""
 
     def transfer_leadership(self) -> None:
         """Ask a caught-up follower to take over, if there is one."""

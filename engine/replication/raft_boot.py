@@ -24,6 +24,7 @@ from engine.replication.raft_identity import (
     decode_identity,
     encode_identity,
     make_identity,
+    make_replacement,
 )
 from engine.replication.raft_journal import RaftJournal
 from engine.replication.raft_settings import RaftSettings
@@ -76,6 +77,19 @@ def this_machine() -> Machine:
         time.time_ns,
         random.Random(),
     )
+
+
+def prepare_replacement(placement: Placement, folder: Path, disk: Disk | None = None) -> None:
+    """The operator's step for a replica that lost its disk: mark its new, empty folder as the successor of the old one.
+
+    Run it once, offline, before the first start on the new disk, with the same `folder` that `RaftLog` gets. The peers
+    accept the successor and refuse the lost folder from then on; it votes once a leader has promoted it. Raises
+    `EngineStopped(REFUSED)` if the folder is in use.
+    """
+    disk = disk or Disk()
+    disk.make_folder(folder)
+    files = DiskFiles(disk, folder, asyncio.to_thread)
+    make_replacement(files, placement.cluster, placement.group, placement.replica, time.time_ns())
 
 
 def boot(

@@ -82,9 +82,13 @@ class _Messenger(Transport):  # type: ignore[misc]
 class _PeerNode(Node):  # type: ignore[misc]
     """A node whose place in the library's sets is the same in every run, so that a simulation replays."""
 
-    def __hash__(self) -> int:
+    def __init__(self, replica: str) -> None:
+        super().__init__(replica)
         # Not `hash()` of the name: Python salts it anew in every process.
-        return crc32c(self.id.encode())
+        self._place = crc32c(replica.encode())
+
+    def __hash__(self) -> int:
+        return self._place
 
 
 class _NoPoller:

@@ -65,7 +65,7 @@ class Replica:
 
     @property
     def leads(self) -> bool:
-        return self.log is not None and self.log.status().role is Role.LEADER
+        return self.log is not None and self.log._core.is_leader
 
     # The process.
 
