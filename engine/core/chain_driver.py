@@ -234,5 +234,4 @@ def _plain_chain(kind: Kind) -> Chain:
 
 
 def _plain_word(chain: Chain, state: State) -> Word:
-    holds = (Hold(State.HELD, 1),) if state is State.HELD else ()
-    return Word(chain, state, (1,), holds=holds if chain.holds else ())
+    return Word(chain, state, (1,), holds=tuple(Hold(State.HELD, 1) for _ in chain.holds))
