@@ -10,10 +10,10 @@ import numpy as np
 from engine.core.book import Book
 from engine.core.kernel import apply_events, apply_settings, replay_rows
 from engine.core.known import Applied
-from engine.core.model import Answer, Model
+from engine.core.model import BALANCE_BOUND, Answer, Model
 from engine.core.model_state import Event, pack, unpack
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
-from engine.core.records import RECORD_WORDS, Kind, Words, as_words
+from engine.core.records import RECORD_WORDS, Flag, Kind, Words, as_words
 from engine.core.settings import Settings
 from engine.core.validation import Fault, faults_of
 from tests.core_histories import BALANCING, History, settings
@@ -147,6 +147,32 @@ def by_position(rows: Words) -> list[list[int]]:
     return ordered
 
 
+def check_invariants(model: Model) -> None:
+    """Check I1, I5 and I7 of DESIGN §13, which no agreement of two programs proves."""
+    accounts = model.accounts
+    for ledger in model.ledgers:
+        book = [account for account in accounts.values() if account.ledger == ledger]
+        assert sum(a.debits.posted for a in book) == sum(a.credits.posted for a in book)
+        assert sum(a.debits.reserved for a in book) == sum(a.credits.reserved for a in book)
+    held: Counter[tuple[str, bytes]] = Counter()
+    for old in model.history.values():
+        if old.is_open:
+            held["debit", old.event.debit] += old.remaining
+            held["credit", old.event.credit] += old.remaining
+    forced = {
+        name
+        for old in model.history.values()
+        if old.event.flags & Flag.FORCE and not old.event.is_account_command
+        for name in (old.event.debit, old.event.credit)
+    }
+    for name, account in accounts.items():
+        assert account.debits.reserved == held["debit", name]
+        assert account.credits.reserved == held["credit", name]
+        assert max(account.debits.used, account.credits.used) < BALANCE_BOUND
+        headroom = account.headroom()
+        assert name in forced or headroom is None or headroom >= 0
+
+
 def run_history(random: Random, records: int) -> Twins:
     """Play one random history on both; raises AssertionError at the first difference."""
     twins = Twins(expiries_per_record_max=random.choice((1, 2, 1 << 16)))
@@ -155,6 +181,7 @@ def run_history(random: Random, records: int) -> Twins:
     twins.apply(history.opening(), history.next_time())
     for number in range(records):
         twins.apply(history.batch(), history.next_time())
+        check_invariants(twins.model)
         if history.chance(30):
             twins.settings(history.settings(number), history.next_time())
         if history.chance(8):

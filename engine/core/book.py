@@ -24,6 +24,7 @@ from engine.core.kernel_types import (
     ACCOUNT_COUNT,
     COUNTERS,
     DEADLINE_COUNT,
+    FREE_COUNT,
     GROUP,
     HASH_SEED,
     LAST_TIMESTAMP,
@@ -208,16 +209,22 @@ class Book:
 
     def ensure_room(self, accounts: int, reservations: int) -> None:
         """Make room for so many more accounts and reservations; tables grow between batches, never within one."""
-        tables = self.tables
-        if self.account_count + accounts > len(tables.accounts):
-            self._grow_accounts(_room(self.account_count + accounts))
-        if int(tables.counters[RESERVATION_HIGH]) + reservations > len(tables.reservations):
-            self._grow_reservations(_room(int(tables.counters[RESERVATION_HIGH]) + reservations))
-        if int(tables.counters[DEADLINE_COUNT]) + reservations > len(self.tables.deadlines):
+        rows = self.account_count + accounts
+        require(rows <= ACCOUNTS_MAX, ExitCode.APPLY_FAILED, _TOO_MANY.format("accounts", ACCOUNTS_MAX))
+        if rows > len(self.tables.accounts):
+            self._grow_accounts(_room(rows))
+        self._ensure_reservation_room(reservations)
+
+    def _ensure_reservation_room(self, reservations: int) -> None:
+        counters, most = self.tables.counters, OPEN_RESERVATIONS_MAX
+        rows = int(counters[RESERVATION_HIGH]) + max(0, reservations - int(counters[FREE_COUNT]))
+        require(rows <= most, ExitCode.APPLY_FAILED, _TOO_MANY.format("open reservations", most))
+        if rows > len(self.tables.reservations):
+            self._grow_reservations(_room(rows))
+        if int(counters[DEADLINE_COUNT]) + reservations > len(self.tables.deadlines):
             sweep_deadlines(self.tables)
 
     def _grow_accounts(self, capacity: int) -> None:
-        require(capacity <= 2 * ACCOUNTS_MAX, ExitCode.APPLY_FAILED, _TOO_MANY.format("accounts", ACCOUNTS_MAX))
         tables = self.tables
         self.tables = tables._replace(
             accounts=_grown_rows(tables.accounts, capacity),
@@ -227,8 +234,6 @@ class Book:
         index_accounts(self.tables.account_slots, self.tables.accounts, self.account_count, self._seed())
 
     def _grow_reservations(self, capacity: int) -> None:
-        bound = OPEN_RESERVATIONS_MAX
-        require(capacity <= 2 * bound, ExitCode.APPLY_FAILED, _TOO_MANY.format("open reservations", bound))
         tables = self.tables
         free, deadlines = np.zeros(capacity, np.uint64), np.zeros((2 * capacity + _STALE_DEADLINES_MIN, 3), np.uint64)
         free[: len(tables.free_reservations)] = tables.free_reservations
