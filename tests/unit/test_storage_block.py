@@ -1,17 +1,26 @@
 """The block format: what goes in comes out, and no altered byte passes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from engine.core.known import RESULT, Applied
+from engine.core.log_record import Caller, RecordKind, encode_log_record
+from engine.core.records import RECORD, Kind, as_records
+from engine.core.settings import Ledger, Settings, SlotRange, encode_settings
 from engine.storage.block import (
     GENESIS_HASH,
+    HEADER,
     HEADER_BYTES,
     BlockDamaged,
+    BlockHeader,
     check_block,
     decode_block,
     encode_block,
 )
+from tests.storage_histories import opened
 
 PREAMBLE = bytes(range(64)) + b"someone!"
 
@@ -81,3 +90,73 @@ def test_a_cut_block_is_found(length: int) -> None:
 def test_a_block_behind_another_than_it_names_is_found() -> None:
     with pytest.raises(BlockDamaged, match="does not follow"):
         check_block(encoded()[0], bytes([1]) * 32)
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "storage_block_1.hex"
+"""A genesis block and an EVENTS block of format version 1, section by section. Never regenerate it."""
+
+
+def golden_records() -> list[bytes]:
+    """Genesis; then two accounts, a RESERVE between them, and a COMMIT of all of it."""
+    rows = np.zeros(4, RECORD)
+    rows["id"] = [b"\x0a" * 16, b"\x0b" * 16, b"\x01" * 16, b"\x02" * 16]
+    rows["ledger"], rows["code"] = 978, 7
+    rows["kind"] = [Kind.CREATE_ACCOUNT, Kind.CREATE_ACCOUNT, Kind.RESERVE, Kind.COMMIT]
+    rows["debit"][2:], rows["credit"][2:] = b"\x0a" * 16, b"\x0b" * 16
+    rows["amount_low"][2:], rows["amount_high"][2:] = [250, (1 << 64) - 1], [0, (1 << 64) - 1]
+    rows["followed"][3], rows["reference"][2:], rows["timeout_s"][2] = b"\x01" * 16, b"invoice 2026-114", 60
+    rows["effective_at"][2:] = 1_699_920_000_000_000_000
+    settings = Settings("00112233445566778899aabbccddeeff", 42, (Ledger(978, "EUR", 2),), (SlotRange(0, 0, 4095),))
+    return [
+        encode_log_record(
+            RecordKind.SETTINGS,
+            b"",
+            timestamp_ns=1_700_000_000_000_000_000,
+            callers=[],
+            extra=encode_settings(settings),
+        ),
+        encode_log_record(
+            RecordKind.EVENTS,
+            rows.tobytes(),
+            timestamp_ns=1_700_000_000_000_000_100,
+            callers=[Caller(0, 4, "payroll-ä", 1_699_999_999_000_000_000, 3)],
+        ),
+    ]
+
+
+def golden_blocks() -> list[bytes]:
+    text = [line for line in GOLDEN.read_text().splitlines() if line and not line.startswith("#")]
+    data, blocks = bytes.fromhex("".join(text)), []
+    while data:
+        length = BlockHeader._make([*HEADER.unpack_from(data)[3:11], b"", b""]).block_bytes
+        blocks.append(data[:length])
+        data = data[length:]
+    return blocks
+
+
+def test_the_journal_of_two_records_is_as_it_was_when_the_format_was_made(tmp_path: Path) -> None:
+    with opened(tmp_path) as machine:
+        for log_index, record in enumerate(golden_records(), start=3):
+            machine.apply(log_index, 2, record)
+        machine.save()
+        written = [bytes(data) for _, data in machine.store.journal.raw_blocks(lambda cursor: bool(cursor.first()))]
+    assert [data.hex() for data in written] == [data.hex() for data in golden_blocks()]
+
+
+def test_the_golden_blocks_are_read_and_follow_each_other() -> None:
+    previous = GENESIS_HASH
+    for data in golden_blocks():
+        previous = check_block(data, previous).hash
+    block = decode_block(golden_blocks()[1])
+    assert (block.header.log_index, block.header.term, block.header.first_position) == (4, 2, 1)
+    assert as_records(block.rows.copy())["outcome"].tolist() == [2, 2, 1, 1]
+    assert block.requested()[3].tolist() == [(1 << 64) - 1] * 2
+    assert block.rows[3, 6:8].tolist() == [250, 0]
+    assert b"payroll" in block.preamble
+
+
+def test_the_hash_is_what_the_format_says() -> None:
+    """By the words of the documentation: everything but the 32 bytes of the hash itself."""
+    data = golden_blocks()[1]
+    assert data[96:128] == blake3(data[:96] + data[128:]).digest()
+    assert data[64:96] == golden_blocks()[0][96:128]
