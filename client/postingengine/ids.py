@@ -1,6 +1,7 @@
 """Ids: 16 opaque bytes, given as such, as `uuid.UUID`, or as an int; new ones are time-ordered (DESIGN §4)."""
 
 import os
+import struct
 import threading
 import time
 import uuid
@@ -13,13 +14,12 @@ ID_BYTES: Final = 16
 NO_ID: Final = bytes(ID_BYTES)
 
 _NS_PER_MS: Final = 1_000_000
-_TAIL_BITS: Final = 74
-_RANDOM_BITS_MASK: Final = (1 << (_TAIL_BITS - 1)) - 1
-"""A millisecond's first tail leaves its top bit clear: there is room to count up from it."""
-_LOW_BITS: Final = 62
-_LOW_MASK: Final = (1 << _LOW_BITS) - 1
-_VERSION_7: Final = 7 << 76
+_PAIR: Final = struct.Struct(">QQ")
+_VERSION_7: Final = 7 << 12
 _VARIANT: Final = 2 << 62
+_LOW_RANDOM_MASK: Final = (1 << 61) - 1
+"""The lower half starts at a random number with its top bit clear: there is room to count up from it."""
+_HIGH_RANDOM_MASK: Final = (1 << 12) - 1
 
 
 def as_id(value: Id, field: str = "id") -> bytes:
@@ -47,7 +47,7 @@ class IdSource:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._time_ms = 0
-        self._tail = 0
+        self._high = self._low = 0
 
     def new(self) -> bytes:
         """Return the next id, 16 bytes."""
@@ -55,16 +55,20 @@ class IdSource:
         with self._lock:
             if now_ms > self._time_ms:
                 self._time_ms = now_ms
-                self._tail = int.from_bytes(os.urandom(10), "big") & _RANDOM_BITS_MASK
+                self._high = now_ms << 16 | _VERSION_7 | random_bits(2) & _HIGH_RANDOM_MASK
+                self._low = _VARIANT | random_bits(8) & _LOW_RANDOM_MASK
             else:
-                self._tail += 1
-            tail = self._tail
-            value = self._time_ms << 80 | _VERSION_7 | tail >> _LOW_BITS << 64 | _VARIANT | tail & _LOW_MASK
-        return value.to_bytes(ID_BYTES, "big")
+                self._low += 1
+            return _PAIR.pack(self._high, self._low)
 
     def forget(self) -> None:
         """Begin anew: a forked child must not count on where its parent does."""
         self.__init__()  # type: ignore[misc]
+
+
+def random_bits(octets: int) -> int:
+    """Return a random number of that many bytes, from the operating system."""
+    return int.from_bytes(os.urandom(octets), "big")
 
 
 _source: Final = IdSource()

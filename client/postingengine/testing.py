@@ -46,6 +46,8 @@ class Engine:
         self._process: subprocess.Popen[bytes] | None = None
         self.address = ""
         """host:port of its router, once started."""
+        self.node_process_ids: tuple[int, ...] = ()
+        """Of its nodes as they were started; one that you kill is started again."""
 
     def __enter__(self) -> "Engine":
         """Start."""
@@ -108,7 +110,9 @@ class Engine:
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 raise EngineNotStarted(f"the engine did not start: {log.read_text()[-LOG_TAIL_CHARACTERS:]}")
             time.sleep(LOOK_S)
-        self.address = str(json.loads(ready.read_text())["router"])
+        told = json.loads(ready.read_text())
+        self.address = str(told["router"])
+        self.node_process_ids = tuple(int(node["pid"]) for node in told["nodes"])
 
 
 def executable() -> str:
