@@ -67,6 +67,8 @@ class Caller:
         """Draw everything from `seed`; no account exists yet."""
         self.address, self.random, self.books = address, random.Random(seed), Books()
         self.accounts = [self.random.randbytes(16) for _ in range(accounts)]
+        self.calls_open = 0
+        """Calls sent and not yet answered."""
 
     def open(self) -> grpc.aio.Channel:
         """Open a channel that reconnects at once."""
@@ -138,9 +140,10 @@ class Caller:
         books = self.books
         fresh = [one for one in transfers if one.id not in books.unknown]
         books.unknown.update({one.id: one for one in transfers})
-        answer = await _try(
-            stub.PostTransfers(posting_service_pb2.PostTransfersRequest(transfers=transfers), timeout=CALL_S)
-        )
+        self.calls_open += 1
+        request = posting_service_pb2.PostTransfersRequest(transfers=transfers)
+        answer = await _try(stub.PostTransfers(request, timeout=CALL_S))
+        self.calls_open -= 1
         if answer is None:
             books.were_unknown += len(fresh)
             return False
