@@ -3,6 +3,7 @@
 They need not be likely, only valid (`engine.core.validation`), and every random choice comes from the seed.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,6 +204,14 @@ class History:
         if self.rng.random() < 0.5:
             things = things[-8:]
         return things[int(self.rng.integers(0, len(things)))]
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for one example, in memory where there is such a place: nothing here outlives a power cut anyway."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @contextmanager
