@@ -10,7 +10,8 @@ import numpy as np
 from engine.core.book import Book
 from engine.core.kernel import apply_events, apply_settings, replay_rows
 from engine.core.known import Applied
-from engine.core.model import BALANCE_BOUND, Answer, Model
+from engine.core.model import Answer, Model
+from engine.core.model_rules import BALANCE_BOUND
 from engine.core.model_state import Event, pack, unpack
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
 from engine.core.records import RECORD_WORDS, Flag, Kind, Words, as_words

@@ -10,14 +10,11 @@ from typing import Final, NamedTuple
 
 from engine.core.known import NO_POSITION
 from engine.core.limits import EXPIRIES_PER_RECORD_MAX
+from engine.core.model_rules import Rules
 from engine.core.model_state import Account, Chain, Event, Stored, pack, unpack
-from engine.core.outcomes import Outcome, ResultFlag, took_effect
-from engine.core.placement import slot_of
-from engine.core.records import AMOUNT_ALL, BALANCE_BITS, FOLLOWERS, AccountFlag, Flag, Kind
+from engine.core.outcomes import Outcome, ResultFlag
+from engine.core.records import Kind
 from engine.core.settings import Settings, check_change, group_of_slots
-
-BALANCE_BOUND: Final = 1 << BALANCE_BITS
-LIFE_FLAGS: Final = AccountFlag.FROZEN | AccountFlag.CLOSED
 
 CONFLICTS: Final = (
     ("kind", Outcome.ID_REUSED_WITH_DIFFERENT_KIND),
@@ -56,22 +53,15 @@ class Answer(NamedTuple):
     timestamp_ns: int
 
 
-class Model:
-    """One group's state by the rules."""
+class Model(Rules):
+    """One group's state by the rules, log record by log record."""
 
     def __init__(self, group: int, *, expiries_per_record_max: int = EXPIRIES_PER_RECORD_MAX) -> None:
         """Start an empty group without settings."""
-        self.group = group
+        super().__init__(group)
         self.expiries_per_record_max = expiries_per_record_max
-        self.settings: Settings | None = None
-        self.owners: list[int] = []
-        self.ledgers: set[int] = set()
-        self.accounts: dict[bytes, Account] = {}
-        self.history: dict[bytes, Stored] = {}
-        self.deadlines: list[tuple[int, int, Stored]] = []
         self.last_timestamp = 0
         self.next_position = 0
-        self._time = 0
         self._rows: list[bytes] = []
         self._asked: dict[int, int] = {}
 
@@ -100,26 +90,26 @@ class Model:
         self.settings = settings
         self.owners = group_of_slots(settings)
         self.ledgers = {ledger.ledger for ledger in settings.ledgers}
-        self._rows.append(pack(Event(kind=Kind.SETTINGS, timestamp=self._time, outcome=Outcome.POSTED)))
+        self._rows.append(pack(Event(kind=Kind.SETTINGS, timestamp=self.time, outcome=Outcome.POSTED)))
         return self._finish([])
 
     def _begin(self, timestamp_ns: int) -> None:
         """Time is the leader's, but always after every row before."""
-        self._time = max(timestamp_ns, self.last_timestamp + 1)
+        self.time = max(timestamp_ns, self.last_timestamp + 1)
         self._rows, self._asked = [], {}
 
     def _finish(self, results: list[Result]) -> Answer:
         """A record that stored nothing changes nothing."""
         if self._rows:
-            self.last_timestamp = self._time + len(self._rows) - 1
+            self.last_timestamp = self.time + len(self._rows) - 1
             self.next_position += len(self._rows)
-        return Answer(self._rows, self._asked, results, self._time)
+        return Answer(self._rows, self._asked, results, self.time)
 
     def _expire_due(self) -> None:
         """Expire what is due at the record's time, before its own records: by deadline, then by age."""
         while self.deadlines and len(self._rows) < self.expiries_per_record_max:
             deadline, _, record = self.deadlines[0]
-            if record.is_open and deadline > self._time:
+            if record.is_open and deadline > self.time:
                 return
             heapq.heappop(self.deadlines)
             if record.is_open:
@@ -134,12 +124,12 @@ class Model:
             credit=event.credit,
             amount=record.remaining,
             followed=event.id,
-            timestamp=self._time + len(self._rows),
+            timestamp=self.time + len(self._rows),
             ledger=event.ledger,
             outcome=Outcome.POSTED,
         )
         self._rows.append(pack(row))
-        self._end(record, Outcome.RESERVATION_EXPIRED)
+        self.end(record, Outcome.RESERVATION_EXPIRED)
 
     # One unit: a chain, or a record that stands alone -----------------------------------------------------------------
 
@@ -154,10 +144,10 @@ class Model:
         accounts, followed = self._before(unit)
         chain, failed = Chain(), False
         for event in unit:
-            refusal = Outcome.CHAIN_FAILED if failed else self._refusal(event)
+            refusal = Outcome.CHAIN_FAILED if failed else self.refusal(event)
             record = self._store(event, chain, refusal)
             if refusal is None:
-                self._execute(record)
+                self.execute(record)
             elif not failed:
                 failed = True
                 self._restore(accounts, followed)
@@ -181,8 +171,8 @@ class Model:
         """Take the next row for an outcome that is final for this id."""
         outcome = Outcome.ACCOUNT_UPDATED if event.kind == Kind.UPDATE_ACCOUNT else Outcome.POSTED
         row = len(self._rows) + len(chain.legs)
-        moved = self._amount_to_move(event) if refusal is None else event.amount
-        record = Stored(event, refusal or outcome, self.next_position + row, self._time + row, chain, moved)
+        moved = self.amount_to_move(event) if refusal is None else event.amount
+        record = Stored(event, refusal or outcome, self.next_position + row, self.time + row, chain, moved)
         chain.legs.append(record)
         self.history[event.id] = record
         return record
@@ -238,194 +228,26 @@ class Model:
             self._store(event, chain, Outcome.CHAIN_FAILED)
         return self._write(chain)
 
-    # Judging ----------------------------------------------------------------------------------------------------------
-
-    def _refusal(self, event: Event) -> Outcome | None:
-        """Return the first reason to refuse, in the precedence of `outcomes.PRECEDENCE`; None to accept."""
-        if event.kind == Kind.UPDATE_ACCOUNT:
-            return self._refuse_update(event)
-        refusal = self._refuse_places(event)
-        if refusal is None and event.kind in FOLLOWERS:
-            refusal = self._refuse_followed(event)
-        if refusal is None and event.kind != Kind.RELEASE:
-            refusal = self._refuse_state(event)
-        if refusal is None and event.kind not in (Kind.COMMIT, Kind.RELEASE):
-            refusal = self._refuse_amount(event)
-        return refusal
-
-    def _is_elsewhere(self, account_id: bytes) -> bool:
-        settings = self.settings
-        return settings is None or self.owners[slot_of(account_id, settings.hash_seed)] != self.group
-
-    def _refuse_places(self, event: Event) -> Outcome | None:
-        debit, credit = self.accounts.get(event.debit), self.accounts.get(event.credit)
-        if event.ledger not in self.ledgers:
-            return Outcome.LEDGER_UNKNOWN
-        if self._is_elsewhere(event.debit) or self._is_elsewhere(event.credit):
-            return Outcome.ACCOUNT_IN_ANOTHER_GROUP
-        if debit is None:
-            return Outcome.DEBIT_ACCOUNT_UNKNOWN
-        if credit is None:
-            return Outcome.CREDIT_ACCOUNT_UNKNOWN
-        if debit.ledger != event.ledger:
-            return Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER
-        return Outcome.CREDIT_ACCOUNT_OF_ANOTHER_LEDGER if credit.ledger != event.ledger else None
-
-    def _refuse_followed(self, event: Event) -> Outcome | None:
-        original = self.history.get(event.followed)
-        if original is None or not took_effect(original.outcome):
-            return Outcome.FOLLOWED_MISSING
-        wanted = (Kind.POST, Kind.COMMIT) if event.kind == Kind.REVERSE else (Kind.RESERVE,)
-        if original.event.kind not in wanted:
-            return Outcome.FOLLOWED_OF_WRONG_KIND
-        if original.event.ledger != event.ledger:
-            return Outcome.FOLLOWED_OF_ANOTHER_LEDGER
-        if original.event.debit != event.debit:
-            return Outcome.FOLLOWED_DEBIT_ACCOUNT_DIFFERS
-        if original.event.credit != event.credit:
-            return Outcome.FOLLOWED_CREDIT_ACCOUNT_DIFFERS
-        if event.kind == Kind.REVERSE:
-            exceeds = event.amount > original.moved - original.reversed
-            return Outcome.AMOUNT_EXCEEDS_ORIGINAL if exceeds else None
-        return self._refuse_ending(event, original)
-
-    def _refuse_ending(self, event: Event, original: Stored) -> Outcome | None:
-        if original.ended is not None:
-            return original.ended
-        if original.deadline is not None and original.deadline <= self._time:
-            return Outcome.RESERVATION_EXPIRED
-        if event.amount != AMOUNT_ALL and event.amount > original.remaining:
-            return Outcome.AMOUNT_EXCEEDS_RESERVATION
-        return None
-
-    def _refuse_state(self, event: Event) -> Outcome | None:
-        debit, credit = self.accounts[event.debit], self.accounts[event.credit]
-        if debit.flags & AccountFlag.CLOSED:
-            return Outcome.DEBIT_ACCOUNT_CLOSED
-        if credit.flags & AccountFlag.CLOSED:
-            return Outcome.CREDIT_ACCOUNT_CLOSED
-        if debit.flags & AccountFlag.FROZEN:
-            return Outcome.DEBIT_ACCOUNT_FROZEN
-        return Outcome.CREDIT_ACCOUNT_FROZEN if credit.flags & AccountFlag.FROZEN else None
-
-    def _refuse_amount(self, event: Event) -> Outcome | None:
-        """Bounds are told by the field; limits by what is debited and credited, which REVERSE turns round."""
-        debit, credit, amount = self.accounts[event.debit], self.accounts[event.credit], self._amount_to_move(event)
-        backwards = event.kind == Kind.REVERSE
-        if (debit.credits if backwards else debit.debits).used + amount >= BALANCE_BOUND:
-            return Outcome.DEBIT_ACCOUNT_OVERFLOW
-        if (credit.debits if backwards else credit.credits).used + amount >= BALANCE_BOUND:
-            return Outcome.CREDIT_ACCOUNT_OVERFLOW
-        if event.flags & Flag.FORCE:
-            return None
-        debited, credited = (credit, debit) if backwards else (debit, credit)
-        if debited.flags & AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS and amount > debited.available_to_debit():
-            return Outcome.INSUFFICIENT_FUNDS
-        if credited.flags & AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS and amount > credited.available_to_credit():
-            return Outcome.CREDIT_LIMIT_EXCEEDED
-        return None
-
-    def _amount_to_move(self, event: Event) -> int:
-        """BALANCING moves what is available, up to the amount; COMMIT of AMOUNT_ALL what is left."""
-        if event.kind == Kind.COMMIT and event.amount == AMOUNT_ALL:
-            return self.history[event.followed].remaining
-        if event.flags & Flag.BALANCING_DEBIT and event.kind == Kind.POST:
-            return min(event.amount, max(0, self.accounts[event.debit].available_to_debit()))
-        if event.flags & Flag.BALANCING_CREDIT and event.kind == Kind.POST:
-            return min(event.amount, max(0, self.accounts[event.credit].available_to_credit()))
-        return event.amount
-
-    # Taking effect ----------------------------------------------------------------------------------------------------
-
-    def _execute(self, record: Stored) -> None:
-        event = record.event
-        if event.kind == Kind.POST:
-            self._post(event.debit, event.credit, record.moved)
-        elif event.kind == Kind.REVERSE:
-            self._post(event.credit, event.debit, record.moved)
-            self.history[event.followed].reversed += record.moved
-        elif event.kind == Kind.RESERVE:
-            self._reserve(record)
-        elif event.kind == Kind.COMMIT:
-            self._commit(record, self.history[event.followed])
-        elif event.kind == Kind.RELEASE:
-            self._end(self.history[event.followed], Outcome.RESERVATION_ALREADY_RELEASED)
-        else:
-            self._update_account(event)
-
-    def _post(self, debit: bytes, credit: bytes, amount: int) -> None:
-        self.accounts[debit].debits.posted += amount
-        self.accounts[credit].credits.posted += amount
-
-    def _hold(self, record: Stored, amount: int) -> None:
-        self.accounts[record.event.debit].debits.reserved += amount
-        self.accounts[record.event.credit].credits.reserved += amount
-        record.remaining += amount
-
-    def _reserve(self, record: Stored) -> None:
-        self._hold(record, record.moved)
-        if record.deadline is not None:
-            heapq.heappush(self.deadlines, (record.deadline, record.position, record))
-
-    def _commit(self, record: Stored, original: Stored) -> None:
-        """Post a part; the rest is given back unless it is to be kept. With nothing left a reservation is done."""
-        self._hold(original, -record.moved)
-        self._post(record.event.debit, record.event.credit, record.moved)
-        if not (record.event.flags & Flag.KEEP_REST and original.remaining):
-            self._end(original, Outcome.RESERVATION_ALREADY_COMMITTED)
-
-    def _end(self, original: Stored, told: Outcome) -> None:
-        self._hold(original, -original.remaining)
-        original.ended = told
-
-    # Account commands -------------------------------------------------------------------------------------------------
+    # Accounts ---------------------------------------------------------------------------------------------------------
 
     def _create_account(self, event: Event) -> Result:
         """The account's id is its own idempotency key; a refusal stores nothing."""
-        if event.id in self.accounts and not self._is_elsewhere(event.id):
+        if event.id in self.accounts and not self.is_elsewhere(event.id):
             created = self.accounts[event.id].created
             different = conflict(event, created)
             return self._not_stored(different) if different else self._result(created, ResultFlag.REPLAYED)
         if event.ledger not in self.ledgers:
             return self._not_stored(Outcome.LEDGER_UNKNOWN)
-        if self._is_elsewhere(event.id):
+        if self.is_elsewhere(event.id):
             return self._not_stored(Outcome.ACCOUNT_IN_ANOTHER_GROUP)
         if event.id[:8] == b"\xff" * 8:
             return self._not_stored(Outcome.ACCOUNT_ID_RESERVED)
         row = len(self._rows)
         chain = Chain()
-        created = Stored(
-            event, Outcome.ACCOUNT_CREATED, self.next_position + row, self._time + row, chain, event.amount
-        )
+        created = Stored(event, Outcome.ACCOUNT_CREATED, self.next_position + row, self.time + row, chain, event.amount)
         chain.legs.append(created)
         self.accounts[event.id] = Account(event.ledger, event.code, event.flags, event.amount, created)
         return self._write(chain)[0]
-
-    def _refuse_update(self, event: Event) -> Outcome | None:
-        if event.ledger not in self.ledgers:
-            return Outcome.LEDGER_UNKNOWN
-        if self._is_elsewhere(event.debit):
-            return Outcome.ACCOUNT_IN_ANOTHER_GROUP
-        account = self.accounts.get(event.debit)
-        if account is None:
-            return Outcome.ACCOUNT_UNKNOWN
-        if account.ledger != event.ledger:
-            return Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER
-        if account.version != event.expected_version:
-            return Outcome.ACCOUNT_VERSION_DIFFERS
-        if account.flags & AccountFlag.CLOSED:
-            return Outcome.ACCOUNT_CLOSED
-        if event.flags & AccountFlag.CLOSED and not account.is_empty():
-            return Outcome.ACCOUNT_NOT_EMPTY
-        lowered_by = account.overdraft - event.amount
-        headroom = account.headroom()
-        return Outcome.LIMIT_BELOW_USE if headroom is not None and headroom < lowered_by > 0 else None
-
-    def _update_account(self, event: Event) -> None:
-        account = self.accounts[event.debit]
-        account.overdraft = event.amount
-        account.flags = account.flags & ~LIFE_FLAGS | event.flags & LIFE_FLAGS
-        account.version += 1
 
 
 def conflict(event: Event, old: Stored) -> Outcome | None:

@@ -133,6 +133,6 @@ PRECEDENCE: Final = (
     Outcome.ACCOUNT_NOT_EMPTY,
     Outcome.LIMIT_BELOW_USE,
 )
-"""The reasons to refuse a record, in the order in which they are looked for: the first that holds is its outcome. (Where
-it is; what it follows; in which state its accounts are; what the amount would do.) A known id is answered before, by
+"""The reasons to refuse a record, in the order in which they are looked for; the first that holds is told (where
+it is; what it follows; in which state its accounts are; what the amount would do). A known id is answered before, by
 the fields in the order of `model.CONFLICTS`; CHAIN_FAILED goes to the legs that are not looked at."""
