@@ -115,7 +115,7 @@ async def running_node(config: ClusterConfig, **options: Any) -> AsyncIterator[N
 
 async def _until_ready(channel: grpc.aio.Channel, serving: "asyncio.Task[None]") -> None:
     """Wait until the group has its settings."""
-    list_ledgers = channel.unary_unary("/postingengine.v1.PostingService/ListLedgers")
+    list_ledgers: Any = channel.unary_unary("/postingengine.v1.PostingService/ListLedgers")
     for _ in range(int(WAIT_S_MAX / 0.02)):
         if serving.done():
             await serving

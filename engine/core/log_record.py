@@ -93,8 +93,11 @@ def encode_log_record(
         len(extra),
         0,
     )
-    body = b"".join((header[8:], table, joined, bytes(padding), rows, extra))
-    return xxhash.xxh3_64_intdigest(body).to_bytes(8, "little") + body
+    pieces = (header[8:], table, joined, bytes(padding), rows, extra)
+    checksum = xxhash.xxh3_64()
+    for piece in pieces:  # piece by piece, because joining them first would copy the rows twice
+        checksum.update(piece)
+    return b"".join((checksum.intdigest().to_bytes(8, "little"), *pieces))
 
 
 def decode_log_record(data: bytes | bytearray | memoryview) -> LogRecord:

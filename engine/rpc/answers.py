@@ -21,6 +21,7 @@ Results = npt.NDArray[np.void]
 """Dtype `RESULT`, shape (n,)."""
 
 _PACKED_RESULTS_TAG: Final = b"\x12"
+_LOG_INDEXES_TAG: Final = b"\x22"
 
 
 class Answered(NamedTuple):
@@ -46,13 +47,19 @@ def post_response(answered: Answered, *, is_packed: bool) -> bytes:
         return PostTransfersResponse(
             results=transfer_results(answered), log_indexes=log_indexes(answered.log_indexes)
         ).SerializeToString()
-    rest = PostTransfersResponse(
-        faults=[ItemFault(index=fault.item or 0, status=status_of(fault)) for fault in answered.faults],
-        log_indexes=log_indexes(answered.log_indexes),
-    ).SerializeToString()
+    rest = b"".join(_packed_log_index(group, index) for group, index in answered.log_indexes if index)
+    if answered.faults:
+        faults = [ItemFault(index=fault.item or 0, status=status_of(fault)) for fault in answered.faults]
+        rest += PostTransfersResponse(faults=faults).SerializeToString()
     packed = answered.results.tobytes()
     # Fields may come in any order, so the bulk goes in as it is and the rest behind it.
     return b"".join((_PACKED_RESULTS_TAG, encode_varint(len(packed)), packed, rest))
+
+
+def _packed_log_index(group: int, log_index: int) -> bytes:
+    """Serialise one `log_indexes` field by hand: it is in every answer, and building messages costs more."""
+    body = b"".join((b"\x08", encode_varint(group), b"\x10", encode_varint(log_index)))
+    return b"".join((_LOG_INDEXES_TAG, encode_varint(len(body)), body))
 
 
 def log_indexes(pairs: Iterable[tuple[int, int]]) -> list[GroupLogIndex]:

@@ -7,8 +7,8 @@ from engine.core.records import Kind, Words
 from engine.core.validation import fault_text, faults_of
 from engine.rpc.faults import Fault, invalid
 
-_KIND_SHIFT = np.uint64(16)
-_KIND_MASK = np.uint64(0xFF)
+_COMMAND_KINDS = np.uint64((0x100 - Kind.CREATE_ACCOUNT) << 16)
+"""The bits that tell kinds from CREATE_ACCOUNT (64) on from those of transfers, below."""
 _WITHOUT_KIND = ~np.uint64(0xFF << 16)
 _KIND_WORD = 15
 
@@ -28,10 +28,9 @@ def faults_in(words: Words, unreadable: list[Fault]) -> list[Fault]:
 
 def refuse_commands(words: Words) -> None:
     """Take the kind from rows that are no transfers, in place: account commands have calls, and roles, of their own."""
-    kinds = (words[:, _KIND_WORD] >> _KIND_SHIFT) & _KIND_MASK
-    commands = kinds >= Kind.CREATE_ACCOUNT
+    commands = words[:, _KIND_WORD] & _COMMAND_KINDS
     if commands.any():
-        words[commands, _KIND_WORD] &= _WITHOUT_KIND
+        words[commands != 0, _KIND_WORD] &= _WITHOUT_KIND
 
 
 def _told(codes: npt.NDArray[np.uint16], item: int) -> Fault:

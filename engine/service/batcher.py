@@ -30,7 +30,7 @@ from engine.rpc.faults import (
     unavailable,
 )
 from engine.service.admission import AdmissionQueue
-from engine.service.submission import Caller, MissingRows, Submission
+from engine.service.submission import Caller, MissingRows, Submission, words_of_results
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -301,7 +301,7 @@ class Batcher:
 
 def _hand_back(part: Part, log_index: int, results: npt.NDArray[np.void]) -> None:
     submission, first_row, record_row, rows = part
-    submission.results[first_row : first_row + rows] = results[record_row : record_row + rows]
+    submission.result_words[first_row : first_row + rows] = words_of_results(results)[record_row : record_row + rows]
     submission.log_index = max(submission.log_index, log_index)
     submission.in_flight -= 1
     submission.settle()

@@ -11,7 +11,7 @@ from engine.rpc.answers import Answered, no_results
 from engine.rpc.checks import faults_in
 from engine.rpc.faults import CallFailed, Fault, at_item
 from engine.service.replica import Replica
-from engine.service.submission import Caller, Submission
+from engine.service.submission import Caller, Submission, words_of_results
 
 
 class _Checked(NamedTuple):
@@ -60,7 +60,7 @@ def _answered(group: int, items: int, checked: _Checked, submission: Submission)
         return Answered(submission.results, [], log_indexes)
     numbers = np.arange(items) if checked.items is None else checked.items
     results, faults = no_results(items), list(checked.faults)
-    results[numbers] = submission.results
+    words_of_results(results)[numbers] = submission.result_words
     for part in submission.missing:
         missing = numbers[part.first : part.first + part.rows]
         results["position"][missing] = NO_POSITION

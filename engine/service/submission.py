@@ -57,6 +57,7 @@ class Submission:
         "log_index",
         "missing",
         "next_row",
+        "result_words",
         "results",
     )
 
@@ -78,6 +79,8 @@ class Submission:
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
         self.results: npt.NDArray[np.void] = np.zeros(self.count, RESULT)
+        # The same memory: copying a structured dtype goes field by field.
+        self.result_words = words_of_results(self.results)
         self.missing: list[MissingRows] = []
         self.next_row = 0
         self.in_flight = 0
@@ -129,9 +132,14 @@ class Submission:
         return max(self.next_row, int(self._cuts[at])) if at >= 0 else self.next_row
 
 
+def words_of_results(results: npt.NDArray[np.void]) -> Words:
+    """View results, dtype `RESULT`, shape (n,), as words of shape (n, 3)."""
+    return results.view(np.uint64).reshape(-1, RESULT.itemsize // 8)
+
+
 def _cuts(words: Words) -> npt.NDArray[np.int64] | None:
     """Return the row numbers behind which a record may end, ascending; None if it may end anywhere."""
-    linked = words[:, 15] & LINKED_BIT != 0
+    linked = words[:, 15] & LINKED_BIT
     if not linked.any():
         return None
-    return np.flatnonzero(~linked) + 1
+    return np.flatnonzero(linked == 0) + 1

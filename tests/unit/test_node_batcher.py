@@ -32,7 +32,7 @@ class Bench:
         self.log = ScriptedLog()
         self.loop = asyncio.get_running_loop()
         self.batcher = Batcher(
-            self.log,  # type: ignore[arg-type]
+            self.log,
             LimitsConfig(**limits),
             clock_ns=lambda: NOW_NS,
             loop=self.loop,

@@ -203,7 +203,7 @@ async def test_a_nearly_full_disk_refuses_writes_and_goes_on_reading(tmp_path: P
                 await node.posting.PostTransfers(request, timeout=5)
             except grpc.aio.AioRpcError as error:
                 assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                assert dict(error.trailing_metadata())["grpc-retry-pushback-ms"]  # type: ignore[arg-type]
+                assert dict(error.trailing_metadata())["grpc-retry-pushback-ms"]
                 break
             await asyncio.sleep(0.02)
         else:
