@@ -31,14 +31,14 @@ class BulkRun(NamedTuple):
     """One per call, sorted."""
 
 
-def open_stub(address: str) -> tuple[grpc.aio.Channel, posting_service_pb2_grpc.PostingServiceStub]:
+def open_stub(address: str) -> tuple[grpc.aio.Channel, "posting_service_pb2_grpc.PostingServiceAsyncStub"]:
     """Open a channel to a router or node; the caller closes it."""
     channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
     return channel, posting_service_pb2_grpc.PostingServiceStub(channel)
 
 
 async def create_accounts(
-    stub: posting_service_pb2_grpc.PostingServiceStub, ids: npt.NDArray[np.uint64], *, ledger: int
+    stub: "posting_service_pb2_grpc.PostingServiceAsyncStub", ids: npt.NDArray[np.uint64], *, ledger: int
 ) -> None:
     """Create unlimited accounts of one ledger; raise RuntimeError if any is not created."""
     accounts = [account_pb2.Account(id=row.tobytes(), ledger=ledger, code=1) for row in ids]
@@ -50,7 +50,7 @@ async def create_accounts(
 
 
 async def post_batches(
-    stub: posting_service_pb2_grpc.PostingServiceStub, batches: Sequence[bytes], *, in_flight: int
+    stub: "posting_service_pb2_grpc.PostingServiceAsyncStub", batches: Sequence[bytes], *, in_flight: int
 ) -> BulkRun:
     """Send packed batches with `in_flight` calls at a time; raise RuntimeError unless every transfer is POSTED."""
     waiting = iter(batches)
@@ -79,7 +79,7 @@ def _count_posted(answer: posting_service_pb2.PostTransfersResponse) -> int:
 
 
 async def balances(
-    stub: posting_service_pb2_grpc.PostingServiceStub, ids: npt.NDArray[np.uint64]
+    stub: "posting_service_pb2_grpc.PostingServiceAsyncStub", ids: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.int64]:
     """Read credits less debits posted of each account, linearizable, shape (n,), minor units."""
     found = []
