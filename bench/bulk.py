@@ -45,7 +45,7 @@ async def create_accounts(
     for start in range(0, len(accounts), ACCOUNTS_A_CALL):
         request = posting_service_pb2.CreateAccountsRequest(accounts=accounts[start : start + ACCOUNTS_A_CALL])
         answer = await stub.CreateAccounts(request, timeout=CALL_S_MAX)
-        if any(result.outcome != Outcome.ACCOUNT_CREATED for result in answer.results):
+        if any(int(result.outcome) != Outcome.ACCOUNT_CREATED for result in answer.results):
             raise RuntimeError(f"an account was not created: {answer.results[0]}")
 
 
