@@ -70,7 +70,7 @@ class Child:
         self._task = asyncio.create_task(self._keep_running(fell), name=self.name)
 
     async def stop(self, deadline_s: float) -> bool:
-        """Ask it to stop and wait; kill it at the deadline. Return whether it ended by itself, with status 0."""
+        """Ask it to stop and wait; kill it at the deadline. Return whether it ended by itself, and well."""
         self._stopping.set()
         if self._task is None:
             return True
@@ -79,7 +79,8 @@ class Child:
         if not done:
             self._signal(signal.SIGKILL)
             await self._task
-        return self._status == ExitCode.OK
+        # A process that was just starting has no handler yet, and nothing to finish.
+        return self._status in (ExitCode.OK, -signal.SIGTERM)
 
     async def _keep_running(self, fell: Report) -> None:
         pause_s = BACK_OFF_S_MIN

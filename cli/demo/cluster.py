@@ -73,6 +73,21 @@ class DemoCluster:
                 return int(node["pid"])
         raise EngineStopped(ExitCode.FAILED, f"the leader {group.leader!r} is none of the processes started")
 
+    def until_caught_up(self) -> None:
+        """Wait until every replica has applied the same log records; raises `EngineStopped`."""
+        deadline_s = time.monotonic() + READY_S_MAX
+        with Server(self.router, ASK_S_MAX) as server:
+            while True:
+                answer = server.ask(server.admin.DescribeCluster, DescribeClusterRequest())
+                replicas = [replica for group in answer.groups for replica in group.replicas]
+                applied = {one.replica: one.applied_index for one in replicas}
+                if len(set(applied.values())) == 1 and not any(one.HasField("fault") for one in replicas):
+                    return
+                if time.monotonic() > deadline_s:
+                    words = f"not caught up within {READY_S_MAX} s: the replicas applied {applied}"
+                    raise EngineStopped(ExitCode.FAILED, words)
+                time.sleep(POLL_PAUSE_S)
+
     def stop(self) -> int:
         """Stop it with SIGTERM, once; return its exit status."""
         if self._process is None:

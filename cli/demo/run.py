@@ -32,8 +32,10 @@ EXAMPLE_ARGUMENTS: Final = (
 """Fixed, so that every run imports the same ledger."""
 EXAMPLE_S_MAX: Final = 120
 TRANSACTIONS_MIN: Final = 1000
+SEARCH_AT: Final = 0.4
+"""The share of transfers after which the leader is looked up: shortly before it is killed."""
 IN_FLIGHT_AT_KILL_MIN: Final = 2
-PACE: Final = Pace(batch_transfers=8, in_flight_batches=16, transfers_per_s=2000, attempt_s=0.25)
+PACE: Final = Pace(batch_transfers=8, in_flight_batches=16, transfers_per_s=2000, attempt_s=0.1)
 """Small batches, so that the kill meets some in flight; an attempt shorter than a restart leaves outcomes unknown."""
 SECOND_PACE: Final = Pace()
 
@@ -42,24 +44,29 @@ Balances = Mapping[tuple[str, str], Decimal]
 
 
 class Killing:
-    """Kills a process once, as soon as half is acknowledged while batches are in flight. Called with each tally."""
+    """Kills the leader once, as soon as half is acknowledged while batches are in flight. Called with each tally."""
 
-    def __init__(self, pid: int, transfers: int) -> None:
+    def __init__(self, leader_pid: Callable[[], int], transfers: int) -> None:
         self.in_flight = 0
         """Batches in flight at the kill."""
         self.acknowledged = 0
         """Transfers acknowledged at the kill."""
         self.failover_ms: int | None = None
         """From the kill to the first acknowledgement of what was asked after it."""
-        self._pid = pid
-        self._half = transfers / 2
+        self._leader_pid = leader_pid
+        self._search: asyncio.Task[int] | None = None
+        self._transfers = transfers
         self._killed_at_s: float | None = None
 
     def __call__(self, tally: Tally) -> None:
         """Look at the tally after an answer."""
-        if self._killed_at_s is None:
-            if tally.acknowledged >= self._half and tally.in_flight >= IN_FLIGHT_AT_KILL_MIN:
-                os.kill(self._pid, signal.SIGKILL)
+        if self._search is None:
+            if tally.acknowledged >= SEARCH_AT * self._transfers:
+                self._search = asyncio.create_task(asyncio.to_thread(self._leader_pid))
+        elif self._killed_at_s is None:
+            half_is_done = tally.acknowledged >= self._transfers / 2
+            if half_is_done and tally.in_flight >= IN_FLIGHT_AT_KILL_MIN and self._search.done():
+                os.kill(self._search.result(), signal.SIGKILL)
                 self._killed_at_s = time.monotonic()
                 self.in_flight, self.acknowledged = tally.in_flight, tally.acknowledged
         elif self.failover_ms is None and tally.asked_at_s > self._killed_at_s:
@@ -92,6 +99,7 @@ def demonstrate(folder: Path, replicas: int, say: Say) -> str:
         with Server(cluster.router, ASK_S_MAX) as server:
             require_balanced(audited(server))
         say("audit: debits equal credits in every ledger")
+        cluster.until_caught_up()
         require(cluster.stop() == ExitCode.OK, ExitCode.FAILED, "the cluster did not stop clean")
     _verify(cluster, say)
     failover = f", failover {killing.failover_ms} ms" if replicas > 1 else ""
@@ -126,7 +134,7 @@ def compare(engine: Balances, beancount: Balances) -> list[str]:
 async def _import_twice(cluster: DemoCluster, source: Source, ledger: Path, say: Say) -> tuple[Imported, Killing]:
     async with connect(cluster.router) as channel:
         work = Import(source, ledger, channel, await read_ledgers(channel))
-        killing = Killing(cluster.leader_pid(), sum(map(len, work.plan.chains)))
+        killing = Killing(cluster.leader_pid, sum(map(len, work.plan.chains)))
         first = await work.run(PACE, killing)
         _check_first(first, killing, say)
         second = await work.run(SECOND_PACE, lambda _: None)
