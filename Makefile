@@ -17,9 +17,11 @@ INSTALL = $(PIP) install --require-hashes
 export HYPOTHESIS_PROFILE ?= dev
 SEEDS ?= 500
 SEED ?= 1
+KILLS ?= 50
+IMAGES ?= 200
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-runtime requirements proto baseline check format test demo up bench-smoke simulate clean
+.PHONY: help setup setup-runtime requirements proto baseline check format test demo up bench-smoke chaos simulate clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,7 +77,7 @@ format: $(BUILD)/dev.stamp ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 test: check ## everything that CI runs, the fast tests first
-	$(BIN)/pytest -q tests/unit tests/golden tests/property tests/simulation tests/chaos
+	$(BIN)/pytest -q tests/unit tests/golden tests/property tests/model tests/simulation tests/chaos
 
 demo: $(BUILD)/beancount.stamp $(BUILD)/kernels.stamp ## a real ledger through a cluster that is killed half-way
 	$(BIN)/posting-engine demo
@@ -84,7 +86,10 @@ up: setup-runtime ## a cluster on this machine, in ./data
 	$(BIN)/posting-engine up --folder data
 
 bench-smoke: setup-runtime ## a short benchmark: one line of JSON
-	$(BIN)/python -m bench.smoke
+	flock $${TMPDIR:-/tmp}/posting-engine-bench.lock $(BIN)/python -m bench.smoke
+
+chaos: setup ## kill and cut the power, at length: KILLS=number IMAGES=number SEED=first
+	KILLS=$(KILLS) IMAGES=$(IMAGES) SEED=$(SEED) $(BIN)/pytest -q -s tests/chaos
 
 simulate: setup ## the replication under a simulated network and disk: SEEDS=number SEED=first
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED)
