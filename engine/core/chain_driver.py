@@ -12,8 +12,8 @@ The rules, each a switch of the model in `tests/model`:
 * a refusal of another group is carried to the decider, which makes it its own or has a word already;
 * the decider's word is obeyed as it is: a reservation under another plan, or for another body, is released;
 * a plan on record is driven rather than one's own of the same body;
-* only a courier whose own log holds the reservation aborts by deadline, and only with three groups or more: with two,
-  forward always ends it;
+* only a courier whose own log holds the reservation aborts by deadline, and only while another group's is missing: with
+  two groups there is no other, and forward always ends it;
 * a caller is told a refusal from the decider's word alone, and POSTED once the money has arrived wherever it goes.
 """
 
@@ -27,9 +27,6 @@ from engine.core.outcomes import Outcome
 from engine.core.plan import Chain, Plan, Side, chain_of, differences
 from engine.core.records import RECORD_BYTES, Kind
 from engine.core.word import REFUSALS, Hold, Order, State, Step, Word, took_effect
-
-ABORT_GROUPS_MIN: Final = 3
-"""With fewer groups a chain always ends forward, so that nobody may abort it by deadline."""
 
 
 class Facts(NamedTuple):
@@ -98,8 +95,8 @@ def _before_decision(chain: Chain, words: Mapping[int, Word], facts: Facts) -> l
         return [refused]
     if len(reserved) == len(chain.others):
         return [_decide(chain, reserved)]
-    if facts.overdue and _may_abort(chain, words, facts.holder):
-        return [_abort(chain, Outcome.CHAIN_ABORTED, 0)]
+    if facts.overdue and facts.holder in chain.others and _reserves(words.get(facts.holder), chain):
+        return [_abort(chain, Outcome.CHAIN_ABORTED, 0)]  # never with two groups: the holder would be all there is
     if len(reserved) < len(known):
         return [_ask(chain)] if _decider_knows_more(chain, words, facts) else []
     asked = chain.others if mine else chain.first
@@ -116,12 +113,6 @@ def _refusal(chain: Chain, known: list[Word]) -> Order | None:
         if word.state is State.REFUSED and word.chain.digest == chain.digest:
             return _abort(chain, word.reason, word.leg)
     return None
-
-
-def _may_abort(chain: Chain, words: Mapping[int, Word], holder: int | None) -> bool:
-    if holder is None or holder not in chain.others or len(chain.groups) < ABORT_GROUPS_MIN:
-        return False
-    return _reserves(words.get(holder), chain)
 
 
 def _decider_knows_more(chain: Chain, words: Mapping[int, Word], facts: Facts) -> bool:
