@@ -157,6 +157,20 @@ def test_what_is_due_beyond_the_bound_of_one_record_cannot_be_committed_and_goes
     assert story.balances(alice)[2] == 0
 
 
+def test_of_equal_deadlines_the_older_reservation_expires_first() -> None:
+    story = Story()
+    alice, bob = two_accounts(story)
+    story.wait(10)
+    holds = [story.event(Kind.RESERVE, alice, bob, 1, timeout_or_version=timeout) for timeout in (4, 3, 2, 1)]
+    for hold in holds:
+        story.tell(hold)
+        story.wait(1)
+    assert len({story.model.history[hold.id].deadline for hold in holds}) == 1
+    story.wait(10)
+    rows = story.twins.apply([], story.now).rows
+    assert [row[:16] for row in rows] == [hold.id for hold in holds]
+
+
 def test_timeout_zero_never_expires() -> None:
     story = Story()
     _, alice, _ = reserved(story, 40)
