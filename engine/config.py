@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from engine.core.limits import GROUPS_MAX, LEDGERS_MAX, LOG_RECORD_BYTES_TARGET, SLOTS
+from engine.core.limits import GROUPS_MAX, LEDGERS_MAX, LOG_RECORD_BYTES_MAX, LOG_RECORD_BYTES_TARGET, SLOTS
 from engine.core.settings import Ledger, Settings, SlotRange, group_of_slots
 from engine.exit_codes import EngineStopped, ExitCode
 
@@ -274,6 +274,9 @@ def _limit_problems(limits: LimitsConfig) -> Iterator[str]:
     for key in limits.__struct_fields__:
         if getattr(limits, key) < 1:
             yield f"limits: {key} must be at least 1"
+    for key in ("admission_queue_bytes_max", "segment_bytes", "store_map_bytes_max"):
+        if getattr(limits, key) < LOG_RECORD_BYTES_MAX:
+            yield f"limits: {key} must be at least {LOG_RECORD_BYTES_MAX}, the size of the largest log record"
 
 
 def _repeated(what: str, values: Iterable[object]) -> Iterator[str]:

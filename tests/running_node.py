@@ -114,13 +114,15 @@ async def running_node(config: ClusterConfig, **options: Any) -> AsyncIterator[N
 
 
 async def _until_ready(channel: grpc.aio.Channel, serving: "asyncio.Task[None]") -> None:
-    """Wait until the group has its settings."""
+    """Wait until the group has its settings and answers a linearizable read."""
+    audit: Any = channel.unary_unary("/postingengine.v1.AdminService/Audit")
     list_ledgers: Any = channel.unary_unary("/postingengine.v1.PostingService/ListLedgers")
     for _ in range(int(WAIT_S_MAX / 0.02)):
         if serving.done():
             await serving
         try:
             await list_ledgers(b"", timeout=1)
+            await audit(b"", timeout=1)
             return
         except grpc.aio.AioRpcError:
             await asyncio.sleep(0.02)

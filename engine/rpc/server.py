@@ -23,7 +23,8 @@ LOG: Final = logging.getLogger(__name__)
 
 MESSAGE_BYTES_MAX: Final = 4 << 20
 """gRPC's own bound, above ours: what is larger gets gRPC's status, without our ErrorInfo."""
-CONCURRENT_STREAMS_MAX: Final = 1024
+CONCURRENT_STREAMS_MAX: Final = 8192
+"""Of one connection; above `calls_max`, so that it is our own refusal, with its ErrorInfo, that a caller meets."""
 KEEPALIVE_MS: Final = 10_000
 KEEPALIVE_TIMEOUT_MS: Final = 5_000
 OPTIONS: Final = (

@@ -97,6 +97,7 @@ async def _serve(
     await server.set_serving(False)
     replica.refuse()
     await replica.drain()
+    await replica.hand_over()
     await server.stop(ANSWER_GRACE_S)
     await replica.stop()
     await asyncio.get_running_loop().run_in_executor(None, statements.close)

@@ -32,6 +32,9 @@ LOG: Final = logging.getLogger(__name__)
 
 SPACE_EVERY_S: Final = 1.0
 """How often the room for log and store is measured."""
+HAND_OVER_S_MAX: Final = 1.0
+"""A replica that stops leads on for so long at most, until another one took over."""
+HAND_OVER_LOOK_S: Final = 0.01
 _LATE: Final = "the deadline passed before this could be answered; retry with a longer one"
 _NOT_READY: Final = "this group has no settings yet; its first leader is about to log them"
 _STOPPING: Final = "this replica is stopping; ask another one, or this one a little later"
@@ -75,6 +78,7 @@ class Replica:
         self.applier.note_state_hash = getattr(log, "note_state_hash", None)
         self._failed = failed
         self._upkeep: asyncio.Task[None] | None = None
+        self._genesis: asyncio.Task[None] | None = None
         self._role = Role.FOLLOWER
         self._stopping = False
 
@@ -96,11 +100,19 @@ class Replica:
             LOG.warning("some transfers were still on their way when the time to drain was over")
         self.batcher.give_up_waiting(unavailable(Reason.STOPPING, _STOPPING))
 
+    async def hand_over(self) -> None:
+        """Let another replica lead, if there is one, while this one still answers."""
+        if self.is_leader and len(group_config(self.place.config, self.place.group).replicas) > 1:
+            self.log.transfer_leadership()
+            until_s = self._loop.time() + HAND_OVER_S_MAX
+            while self.is_leader and self._loop.time() < until_s:
+                await asyncio.sleep(HAND_OVER_LOOK_S)
+
     async def stop(self) -> None:
-        """Hand leadership over, close the log, apply and save what it handed over."""
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-        self.log.transfer_leadership()
+        """Close the log, apply and save what it handed over."""
+        for task in (self._upkeep, self._genesis):
+            if task is not None:
+                task.cancel()
         await self.log.stop()
         await self.applier.stop()
 
@@ -190,14 +202,26 @@ class Replica:
         LOG.info("this replica is now %s", role.value, extra={"term": term})
         self._role = role
         if role is Role.LEADER:
-            self._loop.call_soon(self._propose_genesis)
+            self._ensure_settings()
         else:
             leader = self.address_of(self.log.status().leader)
             self.batcher.give_up_waiting(unavailable(Reason.NOT_LEADER, "this replica stopped leading", leader=leader))
 
-    def _propose_genesis(self) -> None:
-        """The first record of a group carries its settings, before anything else is admitted."""
-        if self.is_leader and self.machine.book.settings is None:
+    def _ensure_settings(self) -> None:
+        """A leader whose group has no settings yet sees to it that its log has some."""
+        running = self._genesis is not None and not self._genesis.done()
+        if self.is_leader and self.machine.book.settings is None and not running:
+            self._genesis = asyncio.create_task(self._propose_settings())
+
+    async def _propose_settings(self) -> None:
+        """Make the settings the first record of the group, unless an earlier leader's are only not applied yet."""
+        try:
+            await self._barrier()
+            settings = await self.applier.run(lambda: self.machine.book.settings)
+        except CallFailed as failed:
+            LOG.info("the group's settings wait: %s", failed)
+            return
+        if settings is None and self.is_leader and not self._stopping:
             self.batcher.propose_alone(RecordKind.SETTINGS, encode_settings(initial_settings(self.place.config)))
 
     async def _keep_up(self) -> None:
@@ -205,6 +229,7 @@ class Replica:
         space_s = 0.0
         while True:
             await asyncio.sleep(self.place.config.limits.tick_ms / 1000)
+            self._ensure_settings()
             self._expire_due()
             self.batcher.give_up_overdue()
             self.log.truncate_below(self.machine.synced_log_index)

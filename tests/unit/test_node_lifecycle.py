@@ -59,6 +59,7 @@ async def client_of(config: ClusterConfig, channel: grpc.aio.Channel) -> Node:
     while time.monotonic() < until:
         try:
             await node.raw("ListLedgers")(b"", timeout=1)
+            await node.channel.unary_unary("/postingengine.v1.AdminService/Audit")(b"", timeout=1)
             return node
         except grpc.aio.AioRpcError:
             await asyncio.sleep(0.05)
