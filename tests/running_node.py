@@ -41,6 +41,12 @@ class Node:
         """A method of PostingService over bytes."""
         return self.channel.unary_unary(f"/postingengine.v1.PostingService/{method}")
 
+    async def answer(self) -> None:
+        """Ask for the settings, and for a linearizable read."""
+        for service, method in (("PostingService", "ListLedgers"), ("AdminService", "Audit")):
+            ask: Any = self.channel.unary_unary(f"/postingengine.v1.{service}/{method}")
+            await ask(b"", timeout=1)
+
     async def post(self, *transfers: Transfer, timeout: float = WAIT_S_MAX) -> list[Any]:
         """Post a typed batch; its results."""
         response = await self.posting.PostTransfers(PostTransfersRequest(transfers=transfers), timeout=timeout)
@@ -115,14 +121,12 @@ async def running_node(config: ClusterConfig, **options: Any) -> AsyncIterator[N
 
 async def _until_ready(channel: grpc.aio.Channel, serving: "asyncio.Task[None]") -> None:
     """Wait until the group has its settings and answers a linearizable read."""
-    audit: Any = channel.unary_unary("/postingengine.v1.AdminService/Audit")
-    list_ledgers: Any = channel.unary_unary("/postingengine.v1.PostingService/ListLedgers")
+    node = Node("", channel)
     for _ in range(int(WAIT_S_MAX / 0.02)):
         if serving.done():
             await serving
         try:
-            await list_ledgers(b"", timeout=1)
-            await audit(b"", timeout=1)
+            await node.answer()
             return
         except grpc.aio.AioRpcError:
             await asyncio.sleep(0.02)

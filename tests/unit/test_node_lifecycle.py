@@ -58,8 +58,7 @@ async def client_of(config: ClusterConfig, channel: grpc.aio.Channel) -> Node:
     until = time.monotonic() + START_S_MAX
     while time.monotonic() < until:
         try:
-            await node.raw("ListLedgers")(b"", timeout=1)
-            await node.channel.unary_unary("/postingengine.v1.AdminService/Audit")(b"", timeout=1)
+            await node.answer()
             return node
         except grpc.aio.AioRpcError:
             await asyncio.sleep(0.05)
