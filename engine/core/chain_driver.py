@@ -1,9 +1,10 @@
 """The one driver of cross-group chains, shared by router and courier: known words in, next steps out (DESIGN §7).
 
-Pure functions of one chain. Whoever drives keeps, per group, the latest word that the group answered for the chain's
-id, sends what `next_steps` returns, puts the answered words in their place, and goes on until it returns nothing new.
-Words only ever grow older, never false, so any number of routers and couriers may drive one chain at once, from what
-each of them happens to know: what is late or repeated meets a word that ignores it.
+Pure functions of one chain (for batches of plain ones: `engine.core.plain_chains`). Whoever drives keeps, per group, the
+latest word that the group answered for the chain's id, sends what `next_steps` returns, puts the answered words in their
+place, and goes on until it returns nothing new. Words only ever grow older, never false, so any number of routers and
+couriers may drive one chain at once, from what each of them happens to know: what is late or repeated meets a word that
+ignores it.
 
 The rules, each a switch of the model in `tests/model`:
 
@@ -20,13 +21,9 @@ The rules, each a switch of the model in `tests/model`:
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from engine.core.outcomes import Outcome
-from engine.core.plan import Chain, Plan, Side, chain_of, differences
-from engine.core.records import RECORD_BYTES, Kind
-from engine.core.word import REFUSALS, Hold, Order, State, Step, Word, took_effect
+from engine.core.plan import Chain, differences
+from engine.core.word import REFUSALS, Order, State, Step, Word, took_effect
 
 
 class Facts(NamedTuple):
@@ -185,44 +182,3 @@ def outcomes(own: Chain, told: Answer) -> tuple[Outcome, ...]:
     reasons = [Outcome.CHAIN_FAILED] * own.legs
     reasons[word.leg] = Outcome(word.reason)
     return tuple(reasons)
-
-
-# ---- whole batches of plain chains ----
-
-
-class PlainTable(NamedTuple):
-    """What the driver does with a chain of one leg over two groups; all of it follows from the two groups' states.
-
-    Indexed [holds, state of the other group, state of the decider], holds being 1 for a RESERVE; both words of the
-    chain's own plan. Amounts, reasons and words go from the one group to the other as they were answered.
-    """
-
-    step: npt.NDArray[np.uint8]
-    """Shape (2, 9, 9): `Step`. DECIDE, ABORT and ASK go to the decider, all others to the other group."""
-    answered: npt.NDArray[np.bool_]
-    """Shape (2, 9, 9): the caller may be told the decider's word."""
-
-
-def plain_table() -> PlainTable:
-    """Derive the table from `next_steps` and `answer`, so that batches and single chains cannot drift apart."""
-    step = np.zeros((2, len(State), len(State)), np.uint8)
-    answered = np.zeros(step.shape, np.bool_)
-    for holds, kind in enumerate((Kind.POST, Kind.RESERVE)):
-        chain = _plain_chain(kind)
-        for other in State:
-            for decider in State:
-                words = {group: _plain_word(chain, state) for group, state in ((0, other), (1, decider)) if state}
-                orders = next_steps(chain, words)
-                step[holds, other, decider] = orders[0].step if orders else Step.NONE
-                answered[holds, other, decider] = answer(chain, words) is not None
-    return PlainTable(step, answered)
-
-
-def _plain_chain(kind: Kind) -> Chain:
-    row = bytearray(RECORD_BYTES)
-    row[122] = kind
-    return chain_of(bytes(row), Plan((Side(0, 1),), 1))
-
-
-def _plain_word(chain: Chain, state: State) -> Word:
-    return Word(chain, state, (1,), holds=tuple(Hold(State.HELD, 1) for _ in chain.holds))

@@ -31,8 +31,9 @@ from engine.core.records import AMOUNT_ALL, RECORD_BYTES, Flag, Kind, Words, as_
 
 PLAN_VERSION: Final = 1
 DIGEST_BYTES: Final = 16
-# Cryptographic: two bodies of one id with one digest would let a group post what its decider did not decide.
-_DIGEST_PERSON: Final = b"chain"
+DIGEST_PERSON: Final = b"chain"
+"""Personalises BLAKE2b. Cryptographic: two bodies of one id with one digest would let a group post what its decider did
+not decide."""
 
 _HEADER: Final = struct.Struct("<HHHH")
 _AMOUNT: Final = 48
@@ -214,7 +215,7 @@ def chain_of(rows: bytes, plan: Plan, first: int | None = None) -> Chain:
     return Chain(
         rows,
         plan,
-        hashlib.blake2b(_encode(rows, plan), digest_size=DIGEST_BYTES, person=_DIGEST_PERSON).digest(),
+        hashlib.blake2b(_encode(rows, plan), digest_size=DIGEST_BYTES, person=DIGEST_PERSON).digest(),
         groups,
         others,
         (first,) if first is not None and first in others else others,

@@ -1,9 +1,6 @@
 """The driver of cross-group chains: from what is known to what is sent and what is told."""
 
-import numpy as np
-import pytest
-
-from engine.core.chain_driver import ROUTER, Answer, Facts, answer, next_steps, outcomes, plain_table
+from engine.core.chain_driver import ROUTER, Answer, Facts, answer, next_steps, outcomes
 from engine.core.outcomes import Outcome
 from engine.core.plan import Chain
 from engine.core.records import Kind
@@ -185,26 +182,3 @@ def test_the_failed_leg_says_why_and_the_others_that_the_chain_failed() -> None:
     told = answer(WIDE, {B: refused(WIDE, leg=1)})
     assert told is not None
     assert outcomes(WIDE, told) == (Outcome.CHAIN_FAILED, Outcome.INSUFFICIENT_FUNDS)
-
-
-# ---- whole batches ----
-
-
-@pytest.mark.parametrize("chain", [PLAIN, HOLD], ids=["post", "hold"])
-def test_the_table_of_plain_chains_is_the_driver(chain: Chain) -> None:
-    table, holds = plain_table(), len(chain.holds)
-    for other in State:
-        for decider in State:
-            words = {at: word(state, chain) for at, state in ((A, other), (B, decider)) if state}
-            expected = [Step(table.step[holds, other, decider])]
-            assert [step for step, _ in steps(chain, words)] == (expected if expected != [Step.NONE] else [])
-            assert table.answered[holds, other, decider] == (answer(chain, words) is not None)
-
-
-def test_a_batch_of_plain_chains_takes_its_steps_from_the_table() -> None:
-    table = plain_table()
-    other = np.array([State.NONE, State.RESERVED, State.REFUSED, State.RESERVED, State.COMMITTED], np.uint8)
-    decider = np.array([State.NONE, State.NONE, State.NONE, State.POSTED, State.POSTED], np.uint8)
-    expected = [Step.RESERVE, Step.DECIDE, Step.ABORT, Step.COMMIT, Step.NONE]
-    assert table.step[0, other, decider].tolist() == expected
-    assert table.answered[0, other, decider].tolist() == [False, False, False, True, True]

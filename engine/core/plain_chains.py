@@ -1,0 +1,76 @@
+"""Whole batches of plain chains, one leg over two groups, without a Python object for each (DESIGN §7).
+
+What the driver does with a plain chain follows from two small states, so that a table does it for thousands at once.
+The table is derived from the driver itself, the digests are those of `engine.core.plan`: batches and single chains
+cannot drift apart. Whatever is not plain, or meets another plan or body, goes through `engine.core.chain_driver`.
+"""
+
+import hashlib
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.chain_driver import answer, next_steps
+from engine.core.plan import DIGEST_BYTES, DIGEST_PERSON, PLAN_VERSION, Chain, Plan, Side, chain_of
+from engine.core.records import RECORD_BYTES, Kind, Words
+from engine.core.word import Hold, State, Step, Word
+
+_ENCODED_BYTES: Final = 16 + RECORD_BYTES
+"""Of a chain of one leg: header, sides, padding, row."""
+
+
+class PlainTable(NamedTuple):
+    """What the driver does with a chain of one leg over two groups; all of it follows from the two groups' states.
+
+    Indexed [holds, state of the other group, state of the decider], holds being 1 for a RESERVE; both words of the
+    chain's own plan. Amounts, reasons and words go from the one group to the other as they were answered.
+    """
+
+    step: npt.NDArray[np.uint8]
+    """Shape (2, 9, 9): `Step`. DECIDE, ABORT and ASK go to the decider, all others to the other group."""
+    answered: npt.NDArray[np.bool_]
+    """Shape (2, 9, 9): the caller may be told the decider's word."""
+
+
+def plain_table() -> PlainTable:
+    """Derive the table from `next_steps` and `answer`, so that batches and single chains cannot drift apart."""
+    step = np.zeros((2, len(State), len(State)), np.uint8)
+    answered = np.zeros(step.shape, np.bool_)
+    for holds, kind in enumerate((Kind.POST, Kind.RESERVE)):
+        chain = _plain_chain(kind)
+        for other in State:
+            for decider in State:
+                words = {group: _plain_word(chain, state) for group, state in ((0, other), (1, decider)) if state}
+                orders = next_steps(chain, words)
+                step[holds, other, decider] = orders[0].step if orders else Step.NONE
+                answered[holds, other, decider] = answer(chain, words) is not None
+    return PlainTable(step, answered)
+
+
+def _plain_chain(kind: Kind) -> Chain:
+    row = bytearray(RECORD_BYTES)
+    row[122] = kind
+    return chain_of(bytes(row), Plan((Side(0, 1),), 1))
+
+
+def _plain_word(chain: Chain, state: State) -> Word:
+    return Word(chain, state, (1,), holds=tuple(Hold(State.HELD, 1) for _ in chain.holds))
+
+
+def plain_digests(words: Words, sides: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Return the digest of each record as a chain of one leg that its credit account's group decides, shape (n, 16).
+
+    words: shape (n, 16), C-contiguous. sides: shape (n, 2), the groups of its accounts.
+    """
+    encoded = np.zeros((len(words), _ENCODED_BYTES), np.uint8)
+    header = encoded[:, :16].view("<u2")
+    header[:, 0], header[:, 1], header[:, 2], header[:, 4:6] = PLAN_VERSION, sides[:, 1], 1, sides
+    encoded[:, 16:] = words.view(np.uint8).reshape(-1, RECORD_BYTES)
+    view = encoded.reshape(-1).data
+    ends = range(_ENCODED_BYTES, len(view) + 1, _ENCODED_BYTES)
+    digests = b"".join(
+        hashlib.blake2b(view[end - _ENCODED_BYTES : end], digest_size=DIGEST_BYTES, person=DIGEST_PERSON).digest()
+        for end in ends
+    )
+    return np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
