@@ -34,7 +34,7 @@ TINY: Final = StoreLimits(
     map_bytes_max=1 << 28,
     checkpoint_journal_bytes=8 << 10,
     recent_rows=256,
-    ids=IdLimits(newest_entries=32, part_bytes=256, filter_keys=64),
+    ids=IdLimits(newest_entries=32, part_bytes=1024, filter_keys=64, unmerged_runs_max=3),
 )
 """Everything happens every few records: runs, merges, checkpoints, rows that are no longer in memory."""
 ROOMY: Final = StoreLimits(map_bytes_max=1 << 28)
@@ -78,6 +78,7 @@ class History:
         self.ledger_of = {account: 1 if number % 4 else 2 for number, account in enumerate(self.accounts)}
         self.next_id = 1
         self.sent: list[Rows] = []
+        self.chains: list[Rows] = []
         self.moves: list[Reserved] = []
         self.holds: list[Reserved] = []
         self.time_ns = GENESIS_NS
@@ -100,6 +101,8 @@ class History:
     def record(self, rows_max: int = 20) -> bytes:
         """One more record; now and then without rows, or from a clock that ran back."""
         rows = np.zeros(int(self.rng.integers(0, rows_max + 1)), RECORD)
+        if self.chains and self.rng.random() < 0.3:
+            return self._chain_again()
         chain_left = 0
         for number, row in enumerate(rows):
             if chain_left == 0 and self.rng.random() < 0.1:
@@ -111,7 +114,41 @@ class History:
             chain_left = max(0, chain_left - 1)
         self._unique_in_chains(rows)
         self.sent += [row.copy() for row in rows]
+        self.chains += [chain.copy() for chain in np.split(rows, self._unit_starts(rows)) if len(chain) > 1]
         return record_of(rows, self._tick())
+
+    def _chain_again(self) -> bytes:
+        """A chain sent before: whole, cut short at either end, with one leg more, or meeting a known id."""
+        chain = self._one_of(self.chains).copy()
+        draw = self.rng.random()
+        if draw < 0.2:
+            chain = chain[1:]
+        elif draw < 0.4:
+            chain = chain[:-1]
+            chain[-1]["flags"] &= ~np.uint8(Flag.LINKED)
+        elif draw < 0.4 + 0.2 * bool(self.sent):
+            chain = self._chain_that_meets(chain)
+        elif draw < 0.8:
+            chain = np.concatenate((chain, np.zeros(1, RECORD)))
+            chain[-2]["flags"] |= np.uint8(Flag.LINKED)
+            self._fill_move(chain[-1], in_chain=True)
+        return record_of(chain, self._tick())
+
+    def _chain_that_meets(self, chain: Rows) -> Rows:
+        """New legs around one that was sent before: stored without it, and tried again like any chain."""
+        for row in chain:
+            row["id"] = self._new_id()
+        number, again = int(self.rng.integers(0, len(chain))), self._one_of(self.sent)
+        if again["kind"] < Kind.CREATE_ACCOUNT:
+            flags = chain[number]["flags"] & Flag.LINKED
+            chain[number] = again
+            chain[number]["flags"] = (again["flags"] & ~np.uint8(Flag.LINKED)) | flags
+        self.chains.append(chain.copy())
+        return chain
+
+    @staticmethod
+    def _unit_starts(rows: Rows) -> Rows:
+        return np.flatnonzero((rows["flags"][:-1] & Flag.LINKED == 0) | (rows["kind"][:-1] >= Kind.CREATE_ACCOUNT)) + 1
 
     def _tick(self) -> int:
         self.time_ns += int(self.rng.integers(-200_000_000, 1_500_000_000))

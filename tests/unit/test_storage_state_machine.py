@@ -233,7 +233,7 @@ def test_an_account_is_known_by_the_row_that_made_it(seven: StateMachine) -> Non
 
 def test_transfers_are_found_by_id_and_strangers_are_not(tmp_path: Path) -> None:
     with opened(tmp_path) as machine:
-        for record in make_records(6, 40):
+        for record in make_records(6, 60):
             apply_all(machine, [record])
             machine.save()
         rows = machine._store.journal.rows_at(np.arange(machine.head.next_position, dtype=np.uint64))

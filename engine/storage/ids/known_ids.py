@@ -27,7 +27,7 @@ from engine.storage.ids.filter import FIRST_SEGMENT_KEYS, IdFilter
 from engine.storage.ids.newest import NEWEST_ENTRIES, NewestEntries, combine
 from engine.storage.ids.run_store import RunStore
 from engine.storage.ids.runs import PART_BYTES, find_entries, keys_of
-from engine.storage.ids.stored_runs import StoredRuns
+from engine.storage.ids.stored_runs import UNMERGED_RUNS_MAX, StoredRuns
 
 _ROOM: Final = 64
 
@@ -38,6 +38,7 @@ class IdLimits(NamedTuple):
     newest_entries: int = NEWEST_ENTRIES
     part_bytes: int = PART_BYTES
     filter_keys: int = FIRST_SEGMENT_KEYS
+    unmerged_runs_max: int = UNMERGED_RUNS_MAX
 
 
 class Found(NamedTuple):
@@ -78,7 +79,7 @@ class KnownIds:
     def __init__(self, store: RunStore, limits: IdLimits | None = None) -> None:
         """Open the runs as last saved; `add_blocks` must bring the rows from `covered_position` on."""
         limits = limits or IdLimits()
-        self.stored = StoredRuns(store, limits.part_bytes)
+        self.stored = StoredRuns(store, limits.part_bytes, limits.unmerged_runs_max)
         self._seed = np.uint64(self.stored.seed)
         self._newest = {family: NewestEntries(family, limits.newest_entries) for family in Family}
         self._entries_max = limits.newest_entries

@@ -35,9 +35,11 @@ class NewRun(NamedTuple):
 class StoredRuns:
     """See the module's docstring."""
 
-    def __init__(self, store: RunStore, part_bytes: int = PART_BYTES) -> None:
+    def __init__(
+        self, store: RunStore, part_bytes: int = PART_BYTES, unmerged_runs_max: int = UNMERGED_RUNS_MAX
+    ) -> None:
         """Map the runs as last saved."""
-        self._store, self._part_bytes = store, part_bytes
+        self._store, self._part_bytes, self._unmerged_runs_max = store, part_bytes, unmerged_runs_max
         self._manifest = store.manifest()
         self._next_number = 1 + max((entry.number for entry in self._manifest.runs), default=0)
         self._runs: dict[Family, list[Run]] = {family: [] for family in Family}
@@ -159,7 +161,7 @@ class StoredRuns:
         merge = self._merge
         if merge is None:
             return False
-        part = merge.part(wait=len(self._runs[merge.family]) > UNMERGED_RUNS_MAX)
+        part = merge.part(wait=len(self._runs[merge.family]) > self._unmerged_runs_max)
         if part is None:
             return False
         if not len(part):
