@@ -34,6 +34,7 @@ class FakePosting(posting_service_pb2_grpc.PostingServiceServicer):
         self.call_faults: deque[Fault | None] = deque()
         """Of the next calls; None: the call is carried out, and its answer lost."""
         self.ledger_calls = 0
+        self.calls_now = self.calls_at_once = 0
         self.gate: Callable[[], Any] | None = None
         """Awaited by each PostTransfers call before it answers."""
 
@@ -43,6 +44,14 @@ class FakePosting(posting_service_pb2_grpc.PostingServiceServicer):
         records = [request.packed[at : at + RECORD_BYTES] for at in range(0, len(request.packed), RECORD_BYTES)]
         self.batches.append(records)
         self.attempts.append(request.attempt)
+        self.calls_now += 1
+        self.calls_at_once = max(self.calls_at_once, self.calls_now)
+        try:
+            return await self._serve(records, context)
+        finally:
+            self.calls_now -= 1
+
+    async def _serve(self, records: list[bytes], context: Context) -> posting_service_pb2.PostTransfersResponse:
         if self.gate is not None:
             await self.gate()
         if not self.call_faults:

@@ -43,10 +43,20 @@ async def test_posts_made_while_calls_are_in_flight_wait_and_go_together() -> No
         for _ in range(20):
             tasks.append(asyncio.create_task(client.post(A, B, 5, ledger=1)))
             await asyncio.sleep(0.002)
-        assert sizes(fake) == [1, 1], "two calls in flight, no more"
+        while fake.calls_now < 2:
+            await asyncio.sleep(0.002)
         gate.set()
         await asyncio.gather(*tasks)
-    assert sizes(fake) == [1, 1, 18]
+    assert sizes(fake) == [1, 1, 18], "two calls in flight, no more"
+
+
+async def test_a_flood_of_posts_is_cut_into_full_calls_one_at_a_time() -> None:
+    fake = FakePosting()
+    fake.gate = lambda: asyncio.sleep(0.01)
+    async with serving(fake) as address, AsyncClient(address, calls_in_flight_max=1) as client:
+        await asyncio.gather(*(client.post(A, B, 5, ledger=1) for _ in range(20_000)))
+    assert sizes(fake) == [8190, 8190, 3620]
+    assert fake.calls_at_once == 1
 
 
 async def test_a_call_never_carries_more_than_8190_and_a_chain_is_never_cut() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,8 @@ def test_a_thread_waits_for_room_in_the_queue_and_no_longer_than_its_deadline(ba
     background.fake.gate = lambda: asyncio.sleep(0.3)
     with Client(background.address, queue_transfers_max=1) as client, ThreadPoolExecutor(4) as threads:
         posts = [threads.submit(client.post, A, B, 5, ledger=1) for _ in range(3)]
+        while not background.fake.calls_now:
+            time.sleep(0.002)
         with pytest.raises(NotAdmitted):
             client.post(A, B, 5, ledger=1, timeout_s=0.1)
         assert all(post.result().posted for post in posts)
