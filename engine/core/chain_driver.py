@@ -1,10 +1,10 @@
 """The one driver of cross-group chains, shared by router and courier: known words in, next steps out (DESIGN §7).
 
-Pure functions of one chain (for batches of plain ones: `engine.core.plain_chains`). Whoever drives keeps, per group, the
-latest word that the group answered for the chain's id, sends what `next_steps` returns, puts the answered words in their
-place, and goes on until it returns nothing new. Words only ever grow older, never false, so any number of routers and
-couriers may drive one chain at once, from what each of them happens to know: what is late or repeated meets a word that
-ignores it.
+Pure functions of one chain (for batches of plain ones: `engine.core.plain_chains`). Whoever drives keeps, per group,
+the latest word that the group answered for the chain's id, sends what `next_steps` returns, puts the answered words
+in their place, and goes on until it returns nothing new. Words only ever grow older, never false, so any number of
+routers and couriers may drive one chain at once, from what each of them happens to know: what is late or repeated
+meets a word that ignores it.
 
 The rules, each a switch of the model in `tests/model`:
 
