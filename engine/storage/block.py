@@ -114,6 +114,28 @@ class Block(NamedTuple):
         return amounts
 
 
+class Place(NamedTuple):
+    """Where a block's rows are, and nothing else: for look-ups, which touch many blocks for a row or two of each."""
+
+    preamble_bytes: int
+    first_position: int
+    rows: int
+    requested: int
+
+    @property
+    def end_position(self) -> int:
+        """The position after the last row."""
+        return self.first_position + self.rows
+
+
+def place_of(data: bytes | memoryview) -> Place:
+    """Read where a stored block's rows are; the rest of the header is not looked at."""
+    return Place._make(_PLACE.unpack_from(data))
+
+
+_PLACE: Final = struct.Struct("<12xI24xQII")
+
+
 class BlockDamaged(ValueError):
     """The bytes are not a block of a known version, or were altered; the text says which and how."""
 

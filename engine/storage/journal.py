@@ -15,7 +15,17 @@ import numpy.typing as npt
 
 from engine.core.records import RECORD_WORDS, Words
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.storage.block import Block, BlockDamaged, BlockHeader, decode_block, decode_header, rows_of
+from engine.storage.block import (
+    HEADER_BYTES,
+    Block,
+    BlockDamaged,
+    BlockHeader,
+    Place,
+    decode_block,
+    decode_header,
+    place_of,
+    rows_of,
+)
 
 DATABASE: Final = b"journal"
 KEY: Final = struct.Struct(">QQ")
@@ -186,27 +196,29 @@ class Journal:
         start: int,
         into: StoredRows,
     ) -> int:
-        header, data = self._holding(cursor, int(positions[start]))
+        """Read what `positions` names from `start` on of one block; return the number of the first behind it."""
+        place, data = self._holding(cursor, int(positions[start]))
         end = start + 1
-        if end < len(positions) and positions[end] < header.end_position:
-            end = int(np.searchsorted(positions, np.uint64(header.end_position)))
-        rows = rows_of(data, header)
-        numbers = (positions[start:end] - np.uint64(header.first_position)).astype(np.int64)
-        taken, target = rows[numbers], places[start:end]
-        into.rows[target] = taken
-        into.requested[target] = taken[:, 6:8]
-        following = np.minimum(numbers + 1, header.rows - 1)
-        into.chain_last[target] = (rows[following, 15] >> _LEG_SHIFT == 0) | (numbers == header.rows - 1)
-        if header.requested:
-            _overlay(decode_block(data), numbers, target, into.requested)
+        if end < len(positions) and positions[end] < place.end_position:
+            end = int(np.searchsorted(positions, np.uint64(place.end_position)))
+        rows = np.frombuffer(data, np.uint64, place.rows * RECORD_WORDS, HEADER_BYTES + place.preamble_bytes)
+        rows = rows.reshape(-1, RECORD_WORDS)
+        if end == start + 1:
+            _copy_one(place, rows, int(positions[start]) - place.first_position, places[start], into)
+        else:
+            numbers = (positions[start:end] - np.uint64(place.first_position)).astype(np.int64)
+            _copy_some(place, rows, numbers, places[start:end], into)
+        if place.requested:
+            numbers = (positions[start:end] - np.uint64(place.first_position)).astype(np.int64)
+            _overlay(decode_block(data), numbers, places[start:end], into.requested)
         return end
 
-    def _holding(self, cursor: lmdb.Cursor, position: int) -> tuple[BlockHeader, memoryview]:
+    def _holding(self, cursor: lmdb.Cursor, position: int) -> tuple[Place, memoryview]:
         if _seek(cursor, position):
             data = memoryview(cursor.value())
-            header = self._header(data)
-            if header.first_position <= position < header.end_position:
-                return header, data
+            place = place_of(data)
+            if place.first_position <= position < place.end_position:
+                return place, data
         raise EngineStopped(
             ExitCode.DATA_DAMAGED,
             f"{self._folder} has no journal block for position {position}: replace this replica or restore its folder",
@@ -242,6 +254,24 @@ def _scan_for(cursor: lmdb.Cursor, first_position: int, log_index: int) -> Block
     if not found or KEY.unpack(cursor.key()) != (first_position, log_index):
         return None
     return decode_block(bytes(cursor.value()))
+
+
+def _copy_one(place: Place, rows: Words, number: int, target: np.int64, into: StoredRows) -> None:
+    row = rows[number]
+    into.rows[target] = row
+    into.requested[target] = row[6:8]
+    following = number + 1
+    into.chain_last[target] = following == place.rows or rows[following, 15] >> _LEG_SHIFT == 0
+
+
+def _copy_some(
+    place: Place, rows: Words, numbers: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], into: StoredRows
+) -> None:
+    taken = rows[numbers]
+    into.rows[targets] = taken
+    into.requested[targets] = taken[:, 6:8]
+    following = np.minimum(numbers + 1, place.rows - 1)
+    into.chain_last[targets] = (rows[following, 15] >> _LEG_SHIFT == 0) | (numbers == place.rows - 1)
 
 
 def _overlay(block: Block, numbers: npt.NDArray[np.int64], places: npt.NDArray[np.int64], requested: Words) -> None:

@@ -186,12 +186,12 @@ class Statements:
     def _add_tail(self, sums: "_Sums", account: int, basis: Basis, time_ns: int, end: int) -> None:
         tail = self._seen.tail
         if basis is Basis.BOOKED:
-            count = int(np.searchsorted(tail.offsets, max(0, end - self._seen.tail_position)))
-            tail, within = tail.first(count), np.ones(count, np.bool_)
-        else:
-            within = tail.value_ns < np.uint64(time_ns)
-        sums.add_amounts(tail.amounts[within & (tail.debited == account)], 0)
-        sums.add_amounts(tail.amounts[within & (tail.credited == account)], 1)
+            tail = tail.first(int(np.searchsorted(tail.offsets, max(0, end - self._seen.tail_position))))
+        for side, accounts in enumerate((tail.debited, tail.credited)):
+            chosen = np.flatnonzero(accounts == account)
+            if basis is Basis.VALUE:
+                chosen = chosen[tail.value_ns[chosen] < np.uint64(time_ns)]
+            sums.add_amounts(tail.amounts[chosen], side)
 
     # -- lines
 
