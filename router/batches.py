@@ -1,7 +1,7 @@
 """Batches cut by group and their answers put together again in the order of the request. No state, no sockets."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from engine.rpc.faults import CallFailed, Fault
 from postingengine.v1 import fault_pb2, posting_service_pb2, transfer_pb2
 from router.placement import Placement
 
-PACKED_LINKED = 1
+PACKED_LINKED: Final = 1
 
 
 class Part(NamedTuple):

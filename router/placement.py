@@ -1,6 +1,7 @@
 """Which group an account belongs to, for whole batches at once (DESIGN §2: account -> slot -> group)."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,8 @@ from engine.core.placement import slots_of
 from engine.core.records import Flag, Words
 from engine.core.settings import Settings, group_of_slots
 
-LINKED = np.uint64(Flag.LINKED << 24)
-DEBIT_WORD = 2
+LINKED: Final = np.uint64(Flag.LINKED << 24)
+DEBIT_WORD: Final = 2
 
 
 class Placement:
