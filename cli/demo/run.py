@@ -1,6 +1,7 @@
 """The demonstration, step by step. Every step either holds or ends it with one sentence and an exit code."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -168,10 +169,19 @@ def _check_second(report: Report, say: Say) -> None:
 
 
 def _verify(cluster: DemoCluster, say: Say) -> None:
+    """Verify each stopped replica's folder; replicas at the same log index must have the same hash."""
     for group in cluster.config.groups:
+        hashes: dict[int, str] = {}
         for replica in group.replicas:
-            command = [sys.executable, "-m", "cli", "verify", replica.folder]
+            command = [sys.executable, "-m", "cli", "verify", replica.folder, "--json"]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
-            words = (done.stderr.strip() or done.stdout.strip()).splitlines() or [""]
-            require(done.returncode == 0, ExitCode.CHECK_FAILED, f"verify of replica {replica.id}: {words[-1]}")
-            say(f"verify of replica {replica.id}: {done.stdout.strip().splitlines()[-1]}")
+            words = (done.stderr.strip().splitlines() or [""])[-1]
+            require(done.returncode == 0, ExitCode.CHECK_FAILED, f"verify of replica {replica.id}: {words}")
+            found = json.loads(done.stdout)
+            same = hashes.setdefault(found["log_index"], found["hash"]) == found["hash"]
+            require(same, ExitCode.HASH_DIVERGED, f"replica {replica.id} differs at log index {found['log_index']}")
+            say(
+                f"verify of replica {replica.id}: {found['next_position']} journal rows up to log index "
+                f"{found['log_index']}, every outcome judged again, hash {found['hash'][:16]}"
+            )
+        require(len(hashes) == 1, ExitCode.CHECK_FAILED, "the replicas did not stop at the same log index")
