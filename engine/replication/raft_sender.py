@@ -145,14 +145,15 @@ class Sender:
         """Send one append with records, if there are any and the window has room."""
         journal, follower = self._journal, self.followers[peer]
         first = self._core.next_index(peer)
-        if first > journal.last_index or follower.window_bytes >= self._settings.window_bytes_max:
+        room = self._settings.window_bytes_max - follower.window_bytes
+        if first > journal.last_index or room <= 0:
             return False
         if first <= journal.base_index:
             self._behind(peer)
             return False
         if not self._transport.writable(peer):
             return False
-        count, size = journal.run_from(first, APPEND_RECORDS_MAX, APPEND_BYTES_MAX)
+        count, size = journal.run_from(first, APPEND_RECORDS_MAX, min(APPEND_BYTES_MAX, room))
         self._send_append(peer, count, state_hash)
         self._core.set_next_index(peer, first + count)
         follower.window.append(Sent(first + count - 1, size))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.simulation.faults import FAULTS
 from tests.simulation.history import History, Violation
-from tests.simulation.scenario import run_seed
+from tests.simulation.scenario import ACTIONS, run_seed
 
 STORY_LINES = 40
 
@@ -27,15 +27,15 @@ class Verdict(NamedTuple):
     snapshots: int
 
 
-def judge(arguments: tuple[int, float, str | None]) -> Verdict:
+def judge(arguments: tuple[int, float, str | None, str | None]) -> Verdict:
     """Run one seed; a planted fault is active for its time."""
-    seed, chaos_s, fault = arguments
+    seed, chaos_s, fault, focus = arguments
     logging.disable(logging.CRITICAL)
     with ExitStack() as planted:
         if fault is not None:
             planted.enter_context(FAULTS[fault]())
         try:
-            return verdict(seed, None, run_seed(seed, chaos_s))
+            return verdict(seed, None, run_seed(seed, chaos_s, focus))
         except Violation as violation:
             return verdict(seed, str(violation), violation.history)  # type: ignore[attr-defined]
 
@@ -56,9 +56,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="virtual seconds of chaos in each")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--fault", choices=sorted(FAULTS), help="plant this fault: the simulation must find it")
+    parser.add_argument("--focus", choices=sorted(ACTIONS), help="more of this misfortune")
     options = parser.parse_args()
     began = time.monotonic()
-    work = [(seed, options.seconds, options.fault) for seed in range(options.seed, options.seed + options.seeds)]
+    work = [
+        (seed, options.seconds, options.fault, options.focus)
+        for seed in range(options.seed, options.seed + options.seeds)
+    ]
     bad, counts = 0, [0, 0, 0, 0]
     with multiprocessing.Pool(options.jobs) if options.jobs > 1 else ExitStack() as pool:
         verdicts = pool.imap(judge, work) if hasattr(pool, "imap") else map(judge, work)
@@ -68,6 +72,7 @@ def main() -> int:
                 bad += 1
                 print("\n".join(one.story))
                 fault = f" --fault {options.fault}" if options.fault else ""
+                fault += f" --focus {options.focus}" if options.focus else ""
                 print(f"seed {one.seed}: {one.violation}")
                 print(
                     f"replay: python -m tests.simulation --seeds 1 --seed {one.seed} --seconds {options.seconds}{fault}"

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,6 @@ CONNECT_EVERY_S = 0.05
 SILENCE_S_MAX = 1.0
 """A cut connection is noticed after this long; the real transport pings."""
 QUEUED_FRAMES_MAX = 64
-HOARD_MAX = 400
 
 
 @dataclass
@@ -51,7 +49,7 @@ class SimulatedTransport:
                 self.network.voted(self.replica, peer)
             frame = b"".join((encode_frame(message, payload), *payload))
             if isinstance(message, Ack) and message.success:
-                self.network.hoard.append((self.replica, peer, frame, self.connected[peer]))
+                self.network.keep_ack(self.replica, peer, message, frame, self.connected[peer])
             self.network.post(self.replica, peer, frame, self.connected[peer])
 
     def writable(self, peer: str) -> bool:
@@ -78,8 +76,8 @@ class Network:
         self.slow: set[str] = set()
         self.queued: dict[tuple[str, str], int] = {(a, b): 0 for a in replicas for b in replicas}
         self.messages = 0
-        self.hoard: deque[tuple[str, str, bytes, int]] = deque(maxlen=HOARD_MAX)
-        """Copies of the newest acks: a network may deliver a message again long after."""
+        self._hoard: dict[tuple[str, str], tuple[int, int, bytes]] = {}
+        """The ack that claimed most, by link: a network may deliver a message again long after."""
         self._last_arrival_s: dict[tuple[str, str], float] = {}
         self._epoch = 0
         self.failed: Callable[[str, BaseException], None] = lambda _, error: None
@@ -127,10 +125,16 @@ class Network:
 
     def deliver_again(self, receiver: str) -> None:
         """Old acks reach a replica once more, on the connection on which they were sent."""
-        for sender, to, frame, epoch in list(self.hoard):
+        for (sender, to), (epoch, _, frame) in self._hoard.items():
             if to == receiver:
                 self.queued[sender, to] += 1
                 self.loop.call_later(self.dice.uniform(0.0, 0.01), self._arrive, sender, to, frame, epoch)
+
+    def keep_ack(self, sender: str, receiver: str, ack: Ack, frame: bytes, epoch: int) -> None:
+        """Keep a copy of an ack that claims more than any before on this connection."""
+        kept_epoch, claimed, _ = self._hoard.get((sender, receiver), (0, 0, b""))
+        if epoch != kept_epoch or ack.next_index > claimed:
+            self._hoard[sender, receiver] = epoch, ack.next_index, frame
 
     def heal(self) -> None:
         """All links work, in fair weather."""

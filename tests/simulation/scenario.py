@@ -30,6 +30,8 @@ ACTIONS = {
     "split": 12,
 }
 """What may happen, and how likely it is beside the others."""
+FOCUS_WEIGHT = 60.0
+"""Added to the weight of the one action on which a run may focus."""
 CALM_S_MAX = 20.0
 """After healing, all must agree within this much virtual time."""
 
@@ -48,7 +50,7 @@ class Plan:
     """How likely each of `ACTIONS` is: every seed has its own obsessions."""
 
     @staticmethod
-    def drawn(dice: random.Random, chaos_s: float) -> "Plan":
+    def drawn(dice: random.Random, chaos_s: float, focus: str | None) -> "Plan":
         rough = dice.random()
         weather = Weather(
             drop=rough * dice.choice((0.0, 0.02, 0.1)),
@@ -63,19 +65,24 @@ class Plan:
             act_every_s=dice.choice((0.05, 0.15, 0.4)),
             client_every_s=dice.choice((0.006, 0.015, 0.04)),
             large_records=dice.random() < 0.2,
-            members=("a", "b", "c", "d", "e") if dice.random() < 0.25 else ("a", "b", "c"),
-            weights=tuple(weight * dice.choice((0.0, 0.3, 1.0, 1.0, 4.0)) for weight in ACTIONS.values()),
+            members=("a", "b", "c", "d", "e")
+            if dice.random() < (0.7 if focus == "split" else 0.25)
+            else ("a", "b", "c"),
+            weights=tuple(
+                weight * dice.choice((0.0, 0.3, 1.0, 1.0, 4.0)) + (FOCUS_WEIGHT if action == focus else 0.0)
+                for action, weight in ACTIONS.items()
+            ),
         )
 
 
 class Scenario:
     """Runs on a virtual loop; raises `Violation`."""
 
-    def __init__(self, seed: int, loop: VirtualLoop, chaos_s: float) -> None:
+    def __init__(self, seed: int, loop: VirtualLoop, chaos_s: float, focus: str | None) -> None:
         self.dice = random.Random(seed)
         self.loop = loop
         self.history = History(loop.time)
-        self.plan = Plan.drawn(self.dice, chaos_s)
+        self.plan = Plan.drawn(self.dice, chaos_s, focus)
         members = self.plan.members
         self.network = Network(loop, members, self.dice)
         self.replicas = {name: Replica(name, members, self.network, self.dice, self.history) for name in members}
@@ -246,7 +253,7 @@ class Scenario:
                 self.network.cut_link(inside, outside, noticed=False)
                 self.network.cut_link(outside, inside, noticed=False)
         self.history.note(f"{leader.name} is alone with {company}")
-        for _ in range(self.dice.choice((0, 50))):
+        for _ in range(self.dice.choice((0, 300))):
             self._propose(leader)
         await asyncio.sleep(self.dice.uniform(0.4, 0.9))
         self.network.cut.clear()
@@ -451,11 +458,11 @@ def _holds(leader: RaftLog | None, follower: RaftLog, log_index: int) -> bool:
     return theirs.durable_index >= log_index and theirs.term_at(log_index) == ours.term_at(log_index)
 
 
-def run_seed(seed: int, chaos_s: float = 4.0) -> History:
-    """Run one seed to its end; raise `Violation`, with the story in its `history`."""
+def run_seed(seed: int, chaos_s: float = 4.0, focus: str | None = None) -> History:
+    """Run one seed to its end, with more of the action `focus`; raise `Violation`, with the story in its `history`."""
     loop = VirtualLoop()
     asyncio.set_event_loop(loop)
-    scenario = Scenario(seed, loop, chaos_s)
+    scenario = Scenario(seed, loop, chaos_s, focus)
     try:
         loop.run_until_complete(scenario.run())
     except Violation as violation:
