@@ -1,7 +1,9 @@
 """The contract mirrors the engine's own numbers, documents itself, and cannot be broken unnoticed."""
 
 import importlib.util
+import re
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -88,6 +90,19 @@ def test_times_are_fixed64_nanoseconds_everywhere() -> None:
     files = [posting_service_pb2.DESCRIPTOR, *posting_service_pb2.DESCRIPTOR.dependencies]
     found = {field.name: field.type for file in files for message in messages(file) for field in message.fields}
     assert {found[name] for name in times & found.keys()} == {6}, "6 is fixed64"
+
+
+def test_the_client_asks_for_the_versions_that_its_generated_code_insists_on() -> None:
+    generated = ROOT / "client" / "postingengine" / "v1"
+    grpc_version = re.search(
+        r"GRPC_GENERATED_VERSION = '(.+)'", (generated / "posting_service_pb2_grpc.py").read_text()
+    )
+    protobuf_version = re.search(r"# Protobuf Python Version: (.+)", (generated / "types_pb2.py").read_text())
+    assert grpc_version is not None
+    assert protobuf_version is not None
+    asked = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"grpcio>={grpc_version[1]}" in asked
+    assert any(one.startswith(f"protobuf>={protobuf_version[1]},") for one in asked)
 
 
 def test_code_that_is_not_current_is_found(copy: Path) -> None:

@@ -185,6 +185,10 @@ def test_an_account_that_is_not_there_is_none_among_many_and_raises_alone(client
     assert found[1] is not None
     with pytest.raises(NotFound, match=missing.hex):
         client.balance(missing)
+    with pytest.raises(NotFound):
+        list(client.statement(missing))
+    with pytest.raises(NotFound):
+        client.balance_at(missing, 1)
 
 
 def test_a_statement_runs_on_both_clocks_page_by_page(client: Client) -> None:
