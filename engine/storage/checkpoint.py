@@ -17,6 +17,7 @@ from engine.core.book import CHUNK_ROWS, Book, BookScalars
 from engine.core.records import RECORD_BYTES, RECORD_WORDS, Words
 from engine.core.settings import Settings
 from engine.exit_codes import ExitCode, require
+from engine.storage.block import GENESIS_HASH
 from engine.storage.environment import writing
 from engine.storage.head import Head
 from engine.storage.sealed import has_checksum, seal, unseal, with_checksum
@@ -40,6 +41,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     generation: int = 0
     log_index: int = 0
+    hash: bytes = GENESIS_HASH
+    """The running hash there: the block behind must follow it."""
     next_position: int = 0
     last_timestamp_ns: int = 0
     account_count: int = 0
@@ -115,6 +118,7 @@ class Checkpoints:
         self._next = Manifest(
             generation,
             head.log_index,
+            head.hash,
             head.next_position,
             book.last_timestamp_ns,
             book.account_count,

@@ -8,7 +8,7 @@ from engine.core.kernel import apply_settings, replay_rows
 from engine.core.settings import decode_settings
 from engine.exit_codes import EngineStopped, ExitCode, require
 from engine.storage.block import Block, BlockDamaged, check_block, decode_block
-from engine.storage.checkpoint import JOURNAL_BYTES, Checkpoints
+from engine.storage.checkpoint import JOURNAL_BYTES, Checkpoints, Manifest
 from engine.storage.folder import DataFolder
 from engine.storage.head import Head
 from engine.storage.ids.known_ids import IdLimits, KnownIds
@@ -77,7 +77,7 @@ def _recover(store: Store, group: int, limits: StoreLimits) -> tuple[StateMachin
     checkpoints.sweep()
     head, saved = store.head(), checkpoints.manifest
     book = checkpoints.load(group)
-    blocks, journal_bytes = roll_forward(book, store.journal, saved.next_position, saved.log_index, head)
+    blocks, journal_bytes = roll_forward(book, store.journal, saved, head)
     checkpoints.note(journal_bytes)
     ids = KnownIds(store.runs, limits.ids)
     covered = ids.covered_position
@@ -98,19 +98,18 @@ def _recover(store: Store, group: int, limits: StoreLimits) -> tuple[StateMachin
     )
 
 
-def roll_forward(book: Book, journal: Journal, position: int, log_index: int, head: Head) -> tuple[int, int]:
-    """Bring a book that stands behind `log_index` to the journal's end, which must be `head`; return the numbers of
+def roll_forward(book: Book, journal: Journal, since: Manifest, head: Head) -> tuple[int, int]:
+    """Bring a book that stands at checkpoint `since` to the journal's end, which must be `head`; return the numbers of
     blocks and of their bytes. The chain of hashes is checked on the way."""
-    blocks, journal_bytes, previous = 0, 0, None
-    first = KEY.pack(position, log_index + 1)
+    blocks, journal_bytes, previous = 0, 0, since.hash
+    first = KEY.pack(since.next_position, since.log_index + 1)
     for _, data in journal.raw_blocks(lambda cursor: bool(cursor.set_range(first))):
         block = _checked(data, previous, blocks)
         replay_block(book, block)
         previous = block.header.hash
         blocks, journal_bytes = blocks + 1, journal_bytes + len(data)
-    found = (previous or head.hash, book.next_position)
     require(
-        found == (head.hash, head.next_position),
+        (previous, book.next_position) == (head.hash, head.next_position),
         ExitCode.DATA_DAMAGED,
         f"the journal ends at position {book.next_position}, the store says {head.next_position}: restore or replace "
         "this replica",
@@ -126,13 +125,12 @@ def replay_block(book: Book, block: Block) -> None:
         replay_rows(book, block.rows, block.header.timestamp_ns)
 
 
-def _checked(data: memoryview, previous: bytes | None, number: int) -> Block:
+def _checked(data: memoryview, previous: bytes, number: int) -> Block:
     try:
-        block = decode_block(data)
-        check_block(data, block.header.previous_hash if previous is None else previous)
+        check_block(data, previous)
+        return decode_block(data)
     except BlockDamaged as error:
         raise EngineStopped(
             ExitCode.DATA_DAMAGED,
             f"journal block {number + 1} behind the checkpoint is damaged ({error}): restore or replace this replica",
         ) from error
-    return block

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lmdb
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.environment import writing
 from engine.storage.folder import open_folder
 from engine.storage.recovery import open_state_machine
+from engine.storage.sealed import seal
 from engine.storage.state_machine import StateMachine
 from engine.storage.store import MAP_BYTES_SPARE, Store
 from tests.storage_histories import (
@@ -178,6 +180,21 @@ def test_a_block_altered_behind_the_checkpoint_is_damage(tmp_path: Path, offset:
 
     change_last_blocks(tmp_path, flip)
     with pytest.raises(EngineStopped, match="journal block 6") as stopped, opened(tmp_path):
+        pass
+    assert stopped.value.code == ExitCode.DATA_DAMAGED
+
+
+def test_a_block_that_does_not_follow_the_checkpoint_is_damage(tmp_path: Path) -> None:
+    with opened(tmp_path / "one") as machine:
+        apply_all(machine, make_records(1, 5))
+        machine.checkpoint()
+        checkpoint = machine._checkpoints.manifest
+        apply_all(machine, [History(7).record()])
+        machine.save()
+    with Store(tmp_path / "one" / "store") as store, writing(store.environment, store.folder) as transaction:
+        other = msgspec.structs.replace(checkpoint, hash=bytes(32))
+        transaction.put(b"checkpoint", seal(other), db=store.state)
+    with pytest.raises(EngineStopped, match="does not follow") as stopped, opened(tmp_path / "one"):
         pass
     assert stopped.value.code == ExitCode.DATA_DAMAGED
 

@@ -71,6 +71,7 @@ def _verify(store: Store, folder: DataFolder, noted: Noted | None, outcomes: boo
             replay_block(book, block)
             check.check(block)
             if block.header.log_index == saved.log_index:
+                expect(block.header.hash == saved.hash, "the checkpoint notes another hash than the journal has there")
                 check_checkpoint(checkpoints, group, book)
         check.finish()
     expect(saved.log_index <= head.log_index, f"the checkpoint stands at log index {saved.log_index}, past the end")
