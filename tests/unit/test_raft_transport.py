@@ -1,0 +1,252 @@
+"""The peer port: who is let in, what is refused, and that records arrive as they left. Real sockets on the loopback."""
+
+import asyncio
+import socket
+import ssl
+import subprocess
+
+import pytest
+from crc32c import crc32c
+
+from engine.exit_codes import EngineStopped, ExitCode
+from engine.replication.frames import (
+    FRAME_BYTES_MAX,
+    PREFIX,
+    FrameRefused,
+    decode_frame,
+    encode_frame,
+    split_records,
+)
+from engine.replication.messages import Ack, Append, Ping, Refusal
+from engine.replication.transport import Address, AsyncioTransport, PeerSecurity
+from tests.raft_bench import hello
+
+
+def free_address() -> Address:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Address(*probe.getsockname())
+
+
+class Side:
+    """One replica's receiver and handshake; `accepts` says whom it lets in."""
+
+    def __init__(self, name: str, reason: str | None = None) -> None:
+        self.name, self.reason = name, reason
+        self.peers: list[str] = []
+        self.messages: list[tuple[str, object, bytes]] = []
+        self.refusals: list[str] = []
+
+    def connected(self, peer):
+        self.peers.append(peer)
+
+    def disconnected(self, peer):
+        self.peers.remove(peer)
+
+    def received(self, peer, message, payload):
+        if isinstance(message, Append):
+            split_records(message, payload)
+        self.messages.append((peer, message, bytes(payload)))
+
+    def hello(self):
+        return hello(self.name)
+
+    def judge(self, greeting):
+        return None if self.reason is None else Refusal(self.reason, greeting.incarnation, False)
+
+    def refused(self, peer, refusal):
+        self.refusals.append(refusal.reason)
+
+
+class Pair:
+    """`b` dials `a`."""
+
+    def __init__(self, one: Side, other: Side, security: dict[str, PeerSecurity] | None = None) -> None:
+        addresses = {"a": free_address(), "b": free_address()}
+        self.sides = {"a": one, "b": other}
+        self.ends = {name: AsyncioTransport(name, addresses, None, (security or {}).get(name)) for name in "ab"}
+
+    async def __aenter__(self) -> "Pair":
+        for name, end in self.ends.items():
+            await end.start(self.sides[name], self.sides[name])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for end in self.ends.values():
+            await end.stop()
+
+    async def met(self) -> None:
+        await until(lambda: self.sides["a"].peers == ["b"] and self.sides["b"].peers == ["a"])
+
+
+async def until(condition, seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def append_of(records: list[bytes]) -> Append:
+    return Append(3, 1, 1, 1, [3] * len(records), [len(one) for one in records], [crc32c(one) for one in records])
+
+
+@pytest.mark.parametrize("size", [1, 100, 40_000, 600_000])
+async def test_records_arrive_as_they_left_whatever_their_size(size):
+    records = [bytes([number]) * size for number in range(3)]
+    one, other = Side("a"), Side("b")
+    async with Pair(one, other) as pair:
+        await pair.met()
+        pair.ends["b"].send("a", append_of(records), records)
+        pair.ends["b"].send("a", Ack(3, 9, False, True, False))
+        pair.ends["b"].flush()
+        await until(lambda: len(one.messages) == 2)
+    assert one.messages[0] == ("b", append_of(records), b"".join(records))
+    assert one.messages[1][1] == Ack(3, 9, False, True, False)
+
+
+async def test_a_refused_peer_learns_why_and_both_log_one_sentence(caplog):
+    one, other = Side("a", "it belongs to another cluster"), Side("b")
+    async with Pair(one, other):
+        await until(lambda: bool(other.refusals))
+        await asyncio.sleep(0.2)
+    assert set(other.refusals) == {"it belongs to another cluster"}
+    assert one.peers == other.peers == []
+    assert len([record for record in caplog.records if "it belongs to another cluster" in record.message]) == 2
+
+
+async def attack(address: Address, data: bytes) -> bytes:
+    """Send something to the port; return what comes back before it is closed."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(data)
+    try:
+        async with asyncio.timeout(5):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"\x80\x04\x95" + bytes(200), "over the limit"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "over the limit"),
+        (PREFIX.pack(FRAME_BYTES_MAX + 1, 0, 10), "over the limit"),
+        (PREFIX.pack(100_000, 0, 10), "over the limit"),  # allowed for a peer, not before the greeting
+        (PREFIX.pack(20, 12345, 20) + bytes(20), "checksum does not fit"),
+        (encode_frame(Ping()), "its first message was no hello"),
+        (PREFIX.pack(3, crc32c(b"abc", 3), 3) + b"abc", "no message of this protocol"),
+    ],
+)
+async def test_what_is_no_greeting_is_refused_in_one_sentence(caplog, data, sentence):
+    one = Side("a")
+    end = AsyncioTransport("a", {"a": free_address(), "b": free_address()})
+    await end.start(one, one)
+    await attack(end._bind, data)
+    await end.stop()
+    assert one.peers == []
+    assert [record.message for record in caplog.records if sentence in record.message] != []
+    assert len(caplog.records) == 1
+
+
+async def test_a_silent_connection_is_closed(monkeypatch):
+    monkeypatch.setattr("engine.replication.transport.GREETING_S_MAX", 0.05)
+    one = Side("a")
+    end = AsyncioTransport("a", {"a": free_address(), "b": free_address()})
+    await end.start(one, one)
+    assert await attack(end._bind, b"") == b""
+    await end.stop()
+
+
+async def test_a_damaged_record_ends_the_connection_and_reaches_nobody(caplog):
+    one, other = Side("a"), Side("b")
+    async with Pair(one, other) as pair:
+        await pair.met()
+        pair.ends["b"].send("a", append_of([b"record"]), [b"rec0rd"])
+        pair.ends["b"].flush()
+        await until(lambda: "was damaged on the way" in caplog.text)
+        assert one.messages == []
+        await pair.met()  # and they meet again
+
+
+async def test_a_peer_that_is_restarted_is_met_again():
+    one, other = Side("a"), Side("b")
+    async with Pair(one, other) as pair:
+        await pair.met()
+        await pair.ends["b"].stop()
+        await until(lambda: one.peers == [])
+        again = AsyncioTransport("b", pair.ends["b"]._addresses)
+        await again.start(other, other)
+        pair.ends["b"] = again
+        await until(lambda: one.peers == ["b"])
+
+
+async def test_a_port_in_use_is_named():
+    one = Side("a")
+    end = AsyncioTransport("a", {"a": free_address()})
+    await end.start(one, one)
+    with pytest.raises(EngineStopped) as stopped:
+        await AsyncioTransport("a", {"a": end._bind}).start(one, one)
+    assert stopped.value.code is ExitCode.ADDRESS_IN_USE
+    await end.stop()
+
+
+@pytest.mark.parametrize("position", range(0, 60, 3))
+def test_a_frame_with_any_byte_flipped_is_refused_or_its_record_is(position):
+    message = append_of([b"some record"])
+    frame = bytearray(encode_frame(message, [b"some record"]) + b"some record")
+    frame[position % len(frame)] ^= 0x10
+    with pytest.raises(FrameRefused):
+        split_records(*decode_frame(bytes(frame)))
+
+
+# TLS
+
+
+def certificate(folder, name: str) -> tuple[str, str]:
+    """A self-signed certificate and key for a replica, made by the openssl tool."""
+    key, cert = folder / f"{name}.key", folder / f"{name}.crt"
+    asked = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name}"
+    subject = f"subjectAltName=DNS:{name},IP:127.0.0.1"
+    command = ["openssl", *asked.split(), "-addext", subject, "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return str(cert), str(key)
+
+
+def security(own: tuple[str, str], trusted: list[tuple[str, str]]) -> PeerSecurity:
+    """Both ends show a certificate; its DNS name is the replica's."""
+    contexts = []
+    for purpose in (ssl.Purpose.CLIENT_AUTH, ssl.Purpose.SERVER_AUTH):
+        context = ssl.create_default_context(purpose)
+        context.load_cert_chain(*own)
+        for cert, _ in trusted:
+            context.load_verify_locations(cert)
+        context.verify_mode = ssl.CERT_REQUIRED
+        contexts.append(context)
+
+    def authorise(shown, replica):
+        return ("DNS", replica) in shown.get("subjectAltName", ())
+
+    return PeerSecurity(contexts[0], contexts[1], authorise)
+
+
+async def test_replicas_speak_mutual_tls(tmp_path):
+    made = {name: certificate(tmp_path, name) for name in "ab"}
+    both = list(made.values())
+    one, other = Side("a"), Side("b")
+    record = bytes(300_000)
+    async with Pair(one, other, {name: security(made[name], both) for name in "ab"}) as pair:
+        await pair.met()
+        pair.ends["b"].send("a", append_of([record]), [record])
+        pair.ends["b"].flush()
+        await until(lambda: len(one.messages) == 1)
+    assert one.messages[0][2] == record
+
+
+async def test_a_certificate_of_another_replica_is_refused(tmp_path, caplog):
+    made = {name: certificate(tmp_path, name) for name in ("a", "c")}
+    both = list(made.values())
+    one, other = Side("a"), Side("b")
+    async with Pair(one, other, {"a": security(made["a"], both), "b": security(made["c"], both)}):
+        await until(lambda: "does not stand for replica b" in caplog.text)
+    assert one.peers == []
