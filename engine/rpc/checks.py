@@ -1,5 +1,7 @@
 """Checking the items of a batch from the request alone: `engine.core.validation`, told as faults."""
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,7 +12,7 @@ from engine.rpc.faults import Fault, invalid
 _COMMAND_KINDS = np.uint64((0x100 - Kind.CREATE_ACCOUNT) << 16)
 """The bits that tell kinds from CREATE_ACCOUNT (64) on from those of transfers, below."""
 _WITHOUT_KIND = ~np.uint64(0xFF << 16)
-_KIND_WORD = 15
+_KIND_WORD: Final = 15
 
 
 def faults_in(words: Words, unreadable: list[Fault]) -> list[Fault]:
