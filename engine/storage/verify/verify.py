@@ -28,7 +28,7 @@ def verify(path: Path, *, noted: Noted | None = None, outcomes: bool = True) -> 
     """Verify the data folder at `path`, which no process may have open; nothing is changed.
 
     Checks: the pages of LMDB's files; the chain of hashes from genesis, which must contain `noted`; with `outcomes`,
-    that the plain model gives every row, balance and reservation (slow: about 50 µs and 2 KB of memory a transfer);
+    that the plain model gives every row, balance and reservation (slow: some 50 µs and 1 KB of memory a transfer);
     that all ids, the checkpoint and the views are what the journal gives; that every ledger's book is even and open
     reservations explain what is held. Raises `EngineStopped`: DATA_DAMAGED for bytes that are not what they were,
     CHECK_FAILED for a difference; one sentence that names the place.
