@@ -3,16 +3,18 @@
 import sys
 import time
 
+from tests.model import splits
 from tests.model.cost import costs
 from tests.model.explore import Found, explore
 from tests.model.faults import planted
 from tests.model.scenarios import holding, long_storm
+from tests.model.sums import FAULTY_READINGS, READINGS, explore_sum
 
 
 def main(part: str) -> int:
     """Explore what must hold, then find what is planted; print what was seen."""
     began, wrong, states, steps = time.monotonic(), 0, 0, 0
-    for scenario in (*holding(), long_storm()):
+    for scenario in (*holding(), *splits.holding(), long_storm()):
         if part in scenario.title:
             found = explore(scenario)
             print(_line("VIOLATED" if found.violation else "holds", scenario.title, found))
@@ -25,6 +27,17 @@ def main(part: str) -> int:
             print(_line("caught" if caught else "MISSED", fault.title, found))
             print(_violation(found))
             wrong, states, steps = wrong + (not caught), states + found.states, steps + found.steps
+    for reading in (*READINGS, *FAULTY_READINGS):
+        if part in reading.__name__:
+            one = explore_sum(reading)
+            right = bool(one.violation) == (reading in FAULTY_READINGS)
+            verdict = ("caught" if one.violation else "holds") if right else "WRONG"
+            print(f"{verdict:8} a split account's sum, {reading.__name__:51} {one.states:6} states")
+            print(
+                f"         {one.violation}\n         trace     {'; '.join(one.trace)}" if one.violation else "",
+                end="\n",
+            )
+            wrong, states = wrong + (not right), states + one.states
     for cost in costs():
         print(cost)
     seconds = time.monotonic() - began

@@ -31,6 +31,8 @@ class Layout(NamedTuple):
     plan: Plan
     after: str = ""
     """Only once the chain of this name is on record somewhere: a follower laid out as its original was."""
+    epoch: int = 0
+    """Of the map that it was laid out by: how many accounts were split."""
     first: int | None = None
     """A follower laid out as its original was: the home group of its last credit account."""
 

@@ -2,18 +2,24 @@
 
 from typing import NamedTuple
 
-from tests.model import scenarios
+from tests.model import scenarios, splits
 from tests.model.rules import RULES
+from tests.model.scenarios import A
 from tests.model.setup import Scenario
 
 
 class Fault(NamedTuple):
-    """A rule that is off, and the invariant by which the model is to notice."""
+    """A rule that is off ("": a layout that breaks one), and the invariant by which the model is to notice."""
 
     title: str
     rule: str
     scenario: Scenario
     invariant: str
+
+
+def layout_fault(title: str, scenario: Scenario, invariant: str) -> Fault:
+    """Every rule is on, but somebody laid a chain out as nobody may."""
+    return Fault(f"{title}: {scenario.title}", "", scenario, invariant)
 
 
 def fault(rule: str, scenario: Scenario, invariant: str) -> Fault:
@@ -51,5 +57,12 @@ def planted() -> tuple[Fault, ...]:
         fault("ids_of_legs_registered", scenarios.leg_tried_alone(), "I4"),
         fault("rest_by_decider", scenarios.hold_in_parts(), "I7"),
         fault("originals_plan_asked", scenarios.hold_of_a_middle_leg(), "I7"),
+        fault("home_splits_first", splits.home_first(), "I6/I10"),
+        fault("bucket_must_exist", splits.home_first(), "I6/I10"),
+        fault("old_maps_finish", splits.pair((A,)), "I8"),
+        fault("short_bucket_waits", splits.pulls(), "I6/I10"),
+        layout_fault("routes change with a merge", splits.merged_route(), "I2"),
+        layout_fault("the decider moves with a split", splits.fees(decider=A), "I3"),
+        fault("originals_plan_asked", splits.reversed_after_split(alone=A), "I6/I10"),
         fault("frozen_checked", scenarios.frozen_before_commit(), "I6/I10"),
     )

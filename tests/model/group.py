@@ -4,7 +4,7 @@ from engine.core.plan import Chain
 from engine.core.records import Kind
 from engine.core.word import JUDGED, REFUSALS, Judged, Order, State, Step, Word, is_heard, next_word
 from tests.model.chains import ALL
-from tests.model.judge import Draft, judge, run_leg
+from tests.model.judge import SHORT, Draft, judge, run_leg
 from tests.model.ledger import FROZEN, hold, reserve
 from tests.model.setup import Group, Setup, transit
 
@@ -16,25 +16,29 @@ def apply(setup: Setup, at: int, group: Group, request: int, order: Order) -> Gr
         return group  # the id is a leg of another chain here
     order = _misread(setup, word, order)
     if _commits_again(setup, word, order):
-        draft = Draft(list(group.accounts), list(group.words))
+        draft = Draft(list(group.accounts), list(group.words), group.epoch)
         _run_legs(setup, at, draft, order.chain, order.amounts, order.given_back)
-        return Group(tuple(draft.accounts), group.words)
+        return group._replace(accounts=tuple(draft.accounts))
     before = None if _forgets(setup, word, order) else word
-    if not is_heard(before, order) or not _knows_its_plan(setup, at, group, order):
+    if not is_heard(before, order) or not _serves_its_map(setup, group, order):
+        return group
+    if order.step in JUDGED and not _knows_its_plan(setup, group, order.chain):
         return group
     return _log(setup, at, group, request, order, before)
 
 
 def _log(setup: Setup, at: int, group: Group, request: int, order: Order, before: Word | None) -> Group:
-    draft, judged = Draft(list(group.accounts), list(group.words)), Judged()
+    draft, judged = Draft(list(group.accounts), list(group.words), group.epoch), Judged()
     if order.step in JUDGED:
         judged = judge(setup, at, draft, request, order)
+        if judged.reason == SHORT:
+            return group
         if judged.reason or order.step is Step.RESERVE:  # what was tried is not what is logged
-            draft = Draft(list(group.accounts), list(group.words))
+            draft = Draft(list(group.accounts), list(group.words), group.epoch)
     after = next_word(before, order, judged)
     draft.words[request] = after
     _book(setup, at, draft, before, after, order)
-    return Group(tuple(draft.accounts), tuple(draft.words))
+    return group._replace(accounts=tuple(draft.accounts), words=tuple(draft.words))
 
 
 def _misread(setup: Setup, word: Word | None, order: Order) -> Order:
@@ -59,12 +63,17 @@ def _commits_again(setup: Setup, word: Word | None, order: Order) -> bool:
     return word.state is State.COMMITTED
 
 
-def _knows_its_plan(setup: Setup, at: int, group: Group, order: Order) -> bool:
+def _serves_its_map(setup: Setup, group: Group, order: Order) -> bool:
+    """A first step waits until the group has opened the bucket; nothing is ever too old."""
+    epoch = setup.epoch_of[order.chain]
+    if order.step in JUDGED:
+        return epoch <= group.epoch or not setup.rules.bucket_must_exist
+    return epoch >= group.epoch or setup.rules.old_maps_finish
+
+
+def _knows_its_plan(setup: Setup, group: Group, chain: Chain) -> bool:
     """A group that knows a follower's original, laid out otherwise, answers with that plan and logs nothing."""
-    if order.step not in JUDGED or not setup.rules.originals_plan_asked:
-        return True
-    chain = order.chain
-    for leg in range(chain.legs):
+    for leg in range(chain.legs if setup.rules.originals_plan_asked else 0):
         original = setup.original(chain, leg)
         word = group.words[original.request] if original else None
         if original and word and word.state not in REFUSALS and word.state is not State.RELEASED:
@@ -133,6 +142,11 @@ def freeze(group: Group, slot: int) -> Group:
     """An operator's UPDATE_ACCOUNT."""
     frozen = group.accounts[slot]._replace(flags=group.accounts[slot].flags | FROZEN)
     return group._replace(accounts=(*group.accounts[:slot], frozen, *group.accounts[slot + 1 :]))
+
+
+def split(group: Group, epoch: int) -> Group:
+    """A group logs the next split of the directory, and opens its bucket."""
+    return group._replace(epoch=epoch) if epoch == group.epoch + 1 else group
 
 
 def due(setup: Setup, at: int, group: Group) -> list[tuple[int, Order]]:

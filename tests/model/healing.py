@@ -42,14 +42,22 @@ class Healing:
         self._check_retries(state)
 
     def _round(self, state: State, overdue: bool) -> State:
-        """Each courier scans its open chains once; deciders expire what is due."""
+        """Each courier scans its open chains once; deciders expire what is due; a split that was begun is finished."""
+        for event in self.world.splits(state):
+            if event.epoch <= max(group.epoch for group in state.groups):
+                state = self._log(state, event)
         for at in range(len(state.groups)):
             if overdue:
                 for request, order in due(self.world.setup, at, state.groups[at]):
-                    self.events.append(Event(at, request, order))
-                    state = self.world.after(state, self.events[-1])
+                    state = self._log(state, Event(at, request, order))
             state = courier(self.world, state, at, overdue=overdue, watch=self.events.append)
         return state
+
+    def _log(self, state: State, event: Event) -> State:
+        following = self.world.after(state, event)
+        if following is not state:
+            self.events.append(event)
+        return following
 
     def _check_retries(self, state: State) -> None:
         """I3: now a caller who tries again is answered, whatever was left of the first attempt."""
@@ -57,6 +65,7 @@ class Healing:
             owns = self.world.startable(state, request)
             for body in {own.rows for own in owns}:
                 answered = any(self._retry(state, request, own) for own in owns if own.rows == body)
+                answered |= one.name in self.world.scenario.may_wait
                 require(answered, f"I3 a retry of {one.name} is never answered")
 
     def _retry(self, state: State, request: int, own: Chain) -> bool:

@@ -22,7 +22,9 @@ from tests.model.chains import ALL, Following
 from tests.model.ledger import FROZEN, Account, hold, post, room_to_credit, room_to_debit
 from tests.model.setup import Setup
 
-ACCEPTED = Outcome.UNSPECIFIED
+ACCEPTED = 0
+SHORT = -1
+"""No outcome: a bucket has not enough, which says nothing of its account; nothing is logged."""
 STEPS = {Kind.COMMIT: Step.COMMIT, Kind.RELEASE: Step.RELEASE}
 NO_HOLD = Hold(State.NONE, 0)
 
@@ -33,6 +35,7 @@ class Draft:
 
     accounts: list[Account]
     words: list[Word | None]
+    epoch: int
 
 
 def judge(setup: Setup, at: int, draft: Draft, request: int, order: Order) -> Judged:
@@ -58,7 +61,7 @@ def judge(setup: Setup, at: int, draft: Draft, request: int, order: Order) -> Ju
 
 def _judge_leg(
     setup: Setup, at: int, draft: Draft, request: int, chain: Chain, leg: int, amount: int
-) -> tuple[Outcome, int, int]:
+) -> tuple[int, int, int]:
     """(reason to refuse, amount, what is left of the hold that it ends)."""
     one = setup.legs[chain][leg]
     if leg and _taken(setup, draft, request, setup.ids[chain][leg]):
@@ -77,7 +80,7 @@ def _taken(setup: Setup, draft: Draft, request: int, name: str) -> bool:
     return any(word is not None and name in setup.ids[word.chain] for word in others)
 
 
-def _judge_accounts(setup: Setup, at: int, draft: Draft, chain: Chain, leg: int, amount: int) -> tuple[Outcome, int]:
+def _judge_accounts(setup: Setup, at: int, draft: Draft, chain: Chain, leg: int, amount: int) -> tuple[int, int]:
     one, counted = setup.legs[chain][leg], setup.rules.reservations_counted
     debit, credit = (draft.accounts[slot] for slot in setup.slots_of(at, chain, leg))
     if (debit.flags | credit.flags) & FROZEN and (one.kind is not Kind.COMMIT or setup.rules.frozen_checked):
@@ -92,8 +95,14 @@ def _judge_accounts(setup: Setup, at: int, draft: Draft, chain: Chain, leg: int,
     if one.flags & Flag.BALANCING_CREDIT:
         amount = min(amount, max(to_credit, 0))
     if amount > to_debit:
-        return Outcome.INSUFFICIENT_FUNDS, 0
-    return (Outcome.CREDIT_LIMIT_EXCEEDED if amount > to_credit else ACCEPTED), amount
+        return (SHORT if _is_bucket(setup, draft, one.debit) else Outcome.INSUFFICIENT_FUNDS), 0
+    if amount > to_credit:
+        return (SHORT if _is_bucket(setup, draft, one.credit) else Outcome.CREDIT_LIMIT_EXCEEDED), 0
+    return ACCEPTED, amount
+
+
+def _is_bucket(setup: Setup, draft: Draft, name: str) -> bool:
+    return setup.rules.short_bucket_waits and draft.epoch >= setup.buckets.get(name, draft.epoch + 1)
 
 
 # ---- followers ----
@@ -101,7 +110,7 @@ def _judge_accounts(setup: Setup, at: int, draft: Draft, chain: Chain, leg: int,
 
 def _judge_follower(
     setup: Setup, at: int, draft: Draft, request: int, chain: Chain, leg: int, amount: int
-) -> tuple[Outcome, int, int]:
+) -> tuple[int, int, int]:
     """The decider orders the whole life of what is followed; the other groups only know whether it is there."""
     original = setup.original(chain, leg)
     word = draft.words[original.request] if original else None
@@ -118,7 +127,7 @@ def _judge_follower(
     return _judge_hold(followed, one.kind, one.flags, amount) if decides else (ACCEPTED, amount, 0)
 
 
-def _judge_hold(followed: Hold, kind: Kind, flags: Flag, amount: int) -> tuple[Outcome, int, int]:
+def _judge_hold(followed: Hold, kind: Kind, flags: Flag, amount: int) -> tuple[int, int, int]:
     if followed.state is not State.HELD:
         return WHY_ENDED[followed.state], 0, 0
     if kind is Kind.RELEASE:
@@ -130,7 +139,7 @@ def _judge_hold(followed: Hold, kind: Kind, flags: Flag, amount: int) -> tuple[O
     return ACCEPTED, amount, 0 if flags & Flag.KEEP_REST else followed.rest - amount
 
 
-def _judge_reversal(setup: Setup, draft: Draft, request: int, original: Following, word: Word, amount: int) -> Outcome:
+def _judge_reversal(setup: Setup, draft: Draft, request: int, original: Following, word: Word, amount: int) -> int:
     if not took_effect(word):
         return Outcome.FOLLOWED_MISSING
     parts = _reversed(setup, draft, request, original) if setup.rules.reversals_summed else 0

@@ -35,6 +35,10 @@ class Rules(NamedTuple):
     ids_of_legs_registered: bool = True  # off: only the chain's own id is
     rest_by_decider: bool = True  # off: a group gives back all that it still holds when a COMMIT ends a hold
     originals_plan_asked: bool = True  # off: a follower laid out by today's map is judged by whoever gets it
+    home_splits_first: bool = True  # off: a bucket may open before the account's home has logged the split
+    bucket_must_exist: bool = True  # off: a group runs what is laid out on a bucket that it has not opened
+    old_maps_finish: bool = True  # off: later steps of a logged chain are refused for the age of its map
+    short_bucket_waits: bool = True  # off: a bucket that has not enough refuses for the whole account
     frozen_checked: bool = True  # off: a COMMIT of a hold is judged by the decider's accounts only
 
 

@@ -188,7 +188,7 @@ def hold_of_a_middle_leg() -> Scenario:
     """The COMMIT's accounts are in A and C; what it follows was decided in B. Today's map says: decider C."""
     hold = request("hold", Leg("a", "c", 6, RESERVE), Leg("a", "b", 2, RESERVE), sides=((A, C), (A, B)))
     leg = (Leg("a", "c", 6, COMMIT, follows="hold"),)
-    layouts = (Layout(leg, plan(((C, C),))), Layout(leg, plan(((A, C),), B), "hold", C))
+    layouts = (Layout(leg, plan(((C, C),))), Layout(leg, plan(((A, C),), B), "hold", first=C))
     accounts = {(A, "a"): funded(8), (B, "b"): FREE, (C, "c"): FREE, (C, "a"): FREE}
     commit = Request("commit", layouts)
     return Scenario("COMMIT of a leg that another group decided", accounts, (hold, commit), groups=3)
@@ -198,7 +198,7 @@ def hold_ended_in_a_chain() -> Scenario:
     """Group C, where the last leg credits, never heard of the hold."""
     hold = request("hold", Leg("a", "b", 6, RESERVE), sides=((A, B),))
     legs = (Leg("a", "b", 6, COMMIT, follows="hold"), Leg("a", "c", 2))
-    layouts = (Layout(legs, plan(((C, C), (C, C)))), Layout(legs, plan(((A, B), (A, C)), B), "hold", C))
+    layouts = (Layout(legs, plan(((C, C), (C, C)))), Layout(legs, plan(((A, B), (A, C)), B), "hold", first=C))
     accounts = {(A, "a"): funded(8), (B, "b"): FREE, (C, "a"): FREE, (C, "b"): FREE, (C, "c"): FREE}
     return Scenario("COMMIT in a chain with a transfer", accounts, (hold, Request("chain", layouts)), groups=3)
 
@@ -256,7 +256,7 @@ def reversal_of_a_middle_leg() -> Scenario:
 
     def back(name: str, amount: int) -> Request:
         leg = Leg("a", "c", amount, REVERSE, follows="t")
-        return Request(name, (Layout((leg,), plan(((A, C),), B), "t", C),), after=(("t", POSTED),))
+        return Request(name, (Layout((leg,), plan(((A, C),), B), "t", first=C),), after=(("t", POSTED),))
 
     accounts = {(A, "a"): funded(8), (B, "b"): FREE, (C, "c"): funded(3)}
     requests = (chain, back("part1", 4), back("part2", 3))

@@ -21,6 +21,12 @@ class Scenario(NamedTuple):
     """(request, outcome of a leg): never right here, as the money is there, or the order of time forbids it."""
     freezes: tuple[tuple[int, str], ...] = ()
     """Accounts that an operator freezes at any moment, each with a log record of its own."""
+    splits: tuple[int, ...] = ()
+    """The home group of each account that is split, in the directory's order: the epochs of the maps."""
+    buckets: tuple[tuple[str, int], ...] = ()
+    """(account, epoch): from this epoch on a group knows the account as a bucket, one slice of it."""
+    may_wait: tuple[str, ...] = ()
+    """Requests whose callers may be put off with UNAVAILABLE: a bucket is short, and nobody pulls."""
     rules: Rules = RULES
 
 
@@ -29,6 +35,8 @@ class Group(NamedTuple):
 
     accounts: Accounts
     words: tuple[Word | None, ...]
+    epoch: int = 0
+    """How many splits it has logged."""
 
 
 class Setup:
@@ -43,9 +51,12 @@ class Setup:
         self.legs: dict[Chain, tuple[Leg, ...]] = {}
         self.ids: dict[Chain, tuple[str, ...]] = {}
         self.request_of: dict[Chain, int] = {}
+        self.epoch_of: dict[Chain, int] = {}
+        self.buckets = dict(scenario.buckets)
         for number, (one, chains) in enumerate(zip(self.requests, self.chains, strict=True)):
             for layout, chain in zip(one.layouts, chains, strict=True):
                 self.legs[chain], self.ids[chain], self.request_of[chain] = layout.legs, ids_of(one), number
+                self.epoch_of[chain] = layout.epoch
         self.index = {one.name: number for number, one in enumerate(self.requests)}
         self.by_id = index_of_ids(self.requests, self.rules)
         self.slots: list[dict[str, int]] = [{} for _ in range(self.groups)]

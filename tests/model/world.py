@@ -9,7 +9,7 @@ from engine.core.outcomes import Outcome
 from engine.core.plan import Chain
 from engine.core.word import Judged, Order, Step, Word, is_open, next_word
 from tests.model.drivers import orders, told
-from tests.model.group import apply, due, freeze
+from tests.model.group import apply, due, freeze, split
 from tests.model.ledger import FROZEN
 from tests.model.setup import Group, Scenario, Setup
 
@@ -26,12 +26,13 @@ class State(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One step: an order for a request's chain, or a freeze (no order)."""
+    """One step: an order for a request's chain; without an order, a freeze of an account, or a split."""
 
     at: int
     request: int
     order: Order | None
     account: str = ""
+    epoch: int = 0
 
 
 Answers = frozenset[tuple[int, tuple[Outcome, ...]]]
@@ -65,6 +66,15 @@ class World:
                 yield Event(at, request, order)
         for at, account in self.scenario.freezes:
             yield Event(at, 0, None, account)
+        yield from self.splits(state)
+
+    def splits(self, state: State) -> Iterator[Event]:
+        """The account's home logs its split first, then the other groups."""
+        for epoch, home in enumerate(self.scenario.splits, 1):
+            for at in range(len(state.groups)):
+                begun = state.groups[home].epoch >= epoch or not self.rules.home_splits_first
+                if at == home or begun:
+                    yield Event(at, 0, None, epoch=epoch)
 
     def sendable(self, state: State, request: int) -> tuple[Order, ...]:
         """Every order that some router or courier may send, whatever it happens to know of this request."""
@@ -77,13 +87,13 @@ class World:
 
     def startable(self, state: State, request: int) -> tuple[Chain, ...]:
         """The layouts that a router may have in hand."""
-        one = self.setup.requests[request]
+        one, newest = self.setup.requests[request], max(group.epoch for group in state.groups)
         if not all(self._was_told(state, name, outcome) for name, outcome in one.after):
             return ()
         return tuple(
             chain
             for layout, chain in zip(one.layouts, self.setup.chains[request], strict=True)
-            if not layout.after or state.said[self.setup.index[layout.after]]
+            if layout.epoch <= newest and (not layout.after or state.said[self.setup.index[layout.after]])
         )
 
     def _was_told(self, state: State, name: str, outcome: str) -> bool:
@@ -129,7 +139,9 @@ class World:
     def after(self, state: State, event: Event) -> State:
         """The state after an event; the very same object if it has no effect."""
         before = state.groups[event.at]
-        if event.order is None:
+        if event.epoch:
+            group = split(before, event.epoch)
+        elif event.order is None:
             group = freeze(before, self.setup.slots[event.at][event.account])
         else:
             group = self.applied(event.at, before, event.request, event.order)
@@ -179,6 +191,8 @@ class World:
     def say(self, event: Event) -> str:
         """One step of a trace, in words."""
         place = "ABCDEFGH"[event.at]
+        if event.epoch:
+            return f"split {event.epoch}@{place}"
         if event.order is None:
             return f"freeze {event.account}@{place}"
         order, name = event.order, self.setup.requests[event.request].name
