@@ -13,9 +13,10 @@ from engine.core.book import Book
 from engine.core.kernel_tables import find_rows
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.store import MAP_BYTES_MAX, Store
+from engine.storage.views.answers import Asked, Basis, Covered, Page, Posted, Resume, Seen
 from engine.storage.views.run import Sections, build_run
 from engine.storage.views.run_store import Manifest, RunInfo, ViewStore
-from engine.storage.views.statements import Asked, Basis, Covered, Page, Posted, Resume, Seen, Statements
+from engine.storage.views.statements import Statements
 from engine.storage.views.tail import RUN_ROWS, Movements, Tail
 
 PACE_S: Final = 0.05
