@@ -13,9 +13,9 @@ How it stays small, and still covers what a network and dying processes do:
   past.
 
 What is the engine's own: the plan and its digest (`engine.core.plan`), the lifecycles (`engine.core.word`), the driver
-(`engine.core.chain_driver`) and the routes of split accounts (`engine.core.buckets`). What is modelled: a group's accounts, limits and judgement (`ledger.py`,
-`judge.py`, `group.py`). Each rule is a switch (`rules.py`): with all of them on, the scenarios hold; with one off, a
-planted fault, the shortest trace to the harm is printed.
+(`engine.core.chain_driver`) and the routes of split accounts (`engine.core.buckets`). What is modelled: a group's
+accounts, limits and judgement (`ledger.py`, `judge.py`, `group.py`). Each rule is a switch (`rules.py`): with all of
+them on, the scenarios hold; with one off, a planted fault, the shortest trace to the harm is printed.
 
     python -m tests.model [part of a title]
 """

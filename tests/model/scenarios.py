@@ -194,6 +194,16 @@ def hold_of_a_middle_leg() -> Scenario:
     return Scenario("COMMIT of a leg that another group decided", accounts, (hold, commit), groups=3)
 
 
+def hold_guessed_to_be_plain() -> Scenario:
+    """A router need not ask first: it lays a COMMIT out as if its original had been alone, and is told otherwise."""
+    world = hold_of_a_middle_leg()
+    hold, commit = world.requests
+    alone, right = commit.layouts
+    guessed = alone._replace(plan=plan(((A, C),)))
+    title = "COMMIT of a leg that another group decided, guessed"
+    return world._replace(title=title, requests=(hold, commit._replace(layouts=(alone, guessed, right))))
+
+
 def hold_ended_in_a_chain() -> Scenario:
     """Group C, where the last leg credits, never heard of the hold."""
     hold = request("hold", Leg("a", "b", 6, RESERVE), sides=((A, B),))
@@ -339,6 +349,7 @@ def holding() -> tuple[Scenario, ...]:
         hold_in_parts(),
         hold_rest_is_spendable(),
         hold_of_a_middle_leg(),
+        hold_guessed_to_be_plain(),
         hold_ended_in_a_chain(),
         hold_of_two_legs(),
         hold_beside_a_post(),
