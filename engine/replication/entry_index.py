@@ -59,6 +59,9 @@ class EntryIndex:
 
     def term_at(self, index: int) -> int:
         """Term of an entry, or of the base; raise IndexError elsewhere."""
+        starts = self._run_starts
+        if starts and starts[-1] <= index <= self.base_index + len(self._places):
+            return self._run_terms[-1]  # the newest term: nearly every question
         if index == self.base_index:
             return self.base_term
         self.place(index)

@@ -11,8 +11,8 @@ from typing import Final
 from pysyncobj.journal import Journal
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.frames import Buffer, Record
-from engine.replication.journal import SegmentedLog
+from engine.replication.frames import Buffer
+from engine.replication.journal import Entry, SegmentedLog
 
 NO_COMMAND: Final = b""
 FORGET_STEP_BYTES: Final = 4 << 20
@@ -69,14 +69,9 @@ class RaftJournal(Journal):  # type: ignore[misc]
         """The term of a record, or of the base."""
         return self._log.term_at(log_index)
 
-    def record(self, log_index: int) -> Record:
+    def entry_at(self, log_index: int) -> Entry:
         """One record, from memory or from the disk."""
-        index, term, data, checksum = self._log.entry_at(log_index)
-        return Record(data, index, term, checksum)
-
-    def records(self, first: int, count: int) -> list[Record]:
-        """`count` records from `first` on."""
-        return [self.record(log_index) for log_index in range(first, first + count)]
+        return self._log.entry_at(log_index)
 
     def run_from(self, first: int, count_max: int, bytes_max: int) -> tuple[int, int]:
         """How many records from `first` on fit into one message, at least one; returns (count, bytes)."""
@@ -145,10 +140,10 @@ class RaftJournal(Journal):  # type: ignore[misc]
 
     def __getitem__(self, item: int | slice) -> Row | list[Row]:
         """Rows by position from the base."""
-        if isinstance(item, slice):
-            return [self._row(position) for position in range(*item.indices(len(self)))]
         if item == -1:
             return NO_COMMAND, self._log.last_index, self._log.last_term
+        if isinstance(item, slice):
+            return [self._row(position) for position in range(*item.indices(len(self)))]
         return self._row(item)
 
     def __len__(self) -> int:

@@ -358,14 +358,14 @@ class RaftLog:
     def apply_committed(self) -> None:
         """Hand over what is committed by a quorum and durable here."""
         core, journal = self._core, self._journal
-        limit = min(core.commit_index, journal.durable_index)
-        while core.applied_index < limit and not (self._applying_paused or self._installer.active):
-            record = journal.record(core.applied_index + 1)
-            if len(record.data) > len(NO_OP):
-                self._hand_to_apply(record.log_index, record.term, record.data)
-            core.applied_index = record.log_index
-            self._pending.settle(record.log_index, record.term)
-        self._freshness.applied(core.applied_index)
+        log_index, limit = core.applied_index, min(core.commit_index, journal.durable_index)
+        while log_index < limit and not (self._applying_paused or self._installer.active):
+            log_index, term, record, _ = journal.entry_at(log_index + 1)
+            if len(record) > len(NO_OP):
+                self._hand_to_apply(log_index, term, record)
+            core.applied_index = log_index
+            self._pending.settle(log_index, term)
+        self._freshness.applied(log_index)
 
     def _hand_to_apply(self, log_index: int, term: int, data: bytes | bytearray | memoryview) -> None:
         try:

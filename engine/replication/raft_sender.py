@@ -7,14 +7,15 @@ leader's own copy, so it is shown matches no further than a *durable* quorum goe
 
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from engine.replication.frames import APPEND_BYTES_MAX, APPEND_RECORDS_MAX
+from engine.replication.frames import APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Buffer
 from engine.replication.messages import Ack, Append, Promote
 from engine.replication.raft_core import RaftCore
 from engine.replication.raft_journal import RaftJournal
 from engine.replication.raft_settings import RaftSettings
 from engine.replication.transport import Transport
+from engine.replication.transport_connection import JOIN_BYTES_MAX
 
 
 class Sent(NamedTuple):
@@ -22,6 +23,19 @@ class Sent(NamedTuple):
 
     last_index: int
     size: int
+
+
+class Run(NamedTuple):
+    """The records of one append, as it describes them."""
+
+    first: int
+    terms: list[int]
+    lengths: list[int]
+    checksums: list[int]
+    payload: list[Buffer]
+
+
+NO_RUN: Final = Run(0, [], [], [], [])
 
 
 class Follower:
@@ -66,10 +80,12 @@ class Sender:
         self._settings = settings
         self._behind = behind
         self._newest_hash = newest_hash
+        self._run = NO_RUN
         self.followers: dict[str, Follower] = {peer: Follower() for peer in core.nodes}
 
     def begin_term(self) -> None:
         """This replica was just elected: nothing is known of anyone."""
+        self._run = NO_RUN
         for peer in self.followers:
             self.followers[peer] = Follower()
 
@@ -164,15 +180,19 @@ class Sender:
         """Without a known record before it (a snapshot is due), the append is a heartbeat that will be rejected."""
         journal, core = self._journal, self._core
         previous = max(core.next_index(peer) - 1, journal.base_index)
-        records = journal.records(previous + 1, count)
-        message = Append(
-            core.term,
-            core.commit_index,
-            previous,
-            journal.term_at(previous),
-            [record.term for record in records],
-            [len(record.data) for record in records],
-            [record.checksum for record in records],
-            *state_hash,
-        )
-        self._transport.send(peer, message, [record.data for record in records])
+        run = self._run_of(previous + 1, count)
+        described = (run.terms, run.lengths, run.checksums)
+        message = Append(core.term, core.commit_index, previous, journal.term_at(previous), *described, *state_hash)
+        self._transport.send(peer, message, run.payload)
+
+    def _run_of(self, first: int, count: int) -> Run:
+        """The records of one append; followers that are equally far share it."""
+        if (first, count) != (self._run.first, len(self._run.terms)):
+            entries = [self._journal.entry_at(log_index) for log_index in range(first, first + count)]
+            records: list[Buffer] = [entry.record for entry in entries]
+            lengths = [len(record) for record in records]
+            if sum(lengths) < count * JOIN_BYTES_MAX:
+                records = [b"".join(records)]
+            terms, checksums = [entry.term for entry in entries], [entry.crc for entry in entries]
+            self._run = Run(first, terms, lengths, checksums, records)
+        return self._run

@@ -174,7 +174,7 @@ def test_raft_row_08_trimming_drops_whole_segments_and_never_the_tail(make_bench
     bench.power_cut()
     bench.boot(applied_index=95)
     assert bench.log.status().last_index == 100
-    assert bench.log._journal.record(100).data == bytes(500)
+    assert bench.log._journal.entry_at(100).record == bytes(500)
 
 
 def test_raft_row_09_a_log_that_does_not_fit_its_store_is_refused_and_left_as_it_is(make_bench):
@@ -364,7 +364,7 @@ def test_raft_row_19_records_leave_memory_and_the_log_is_trimmed_by_bytes(make_b
         bench.append(1, (number, min(number, 1)), [(1, bytes(1000))], commit=number)
         bench.run(0.005)
     assert bench.log._journal._log.cached_bytes <= settings.cached_bytes_max + 1000
-    assert bench.log._journal.record(1).data == bytes(1000)
+    assert bench.log._journal.entry_at(1).record == bytes(1000)
     bench.log.truncate_below(150)
     bench.run(0.1)
     assert bench.log.status().log_bytes == 50_000
