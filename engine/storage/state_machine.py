@@ -102,7 +102,7 @@ class StateMachine:
         background has ready. Raises `EngineStopped`, after which nothing works any more."""
         self._require_sound()
         self._failed = True
-        if self._checkpoints.due(self.book):
+        if self._checkpoints.due(self.book) and not self._store.is_map_short:
             self._checkpoints.begin(self.book, self._head)
         if self._unsaved or not self._at_rest:
             self._save()
@@ -117,7 +117,7 @@ class StateMachine:
         """Save, and let a checkpoint of this very moment count, so that the next start has nothing to roll forward."""
         while self._checkpoints.in_progress or self._unsaved:
             self.save()
-        if self._checkpoints.manifest.log_index != self._head.log_index:
+        if self._checkpoints.manifest.log_index != self._head.log_index and not self._store.is_map_short:
             self._checkpoints.begin(self.book, self._head)
             while self._checkpoints.in_progress:
                 self.save()
@@ -179,10 +179,11 @@ class StateMachine:
         return applied
 
     def _save(self) -> None:
+        short = self._store.is_map_short  # what must be saved goes first
         with writing(self._store.environment, self._store.folder) as transaction:
             self._store.journal.append(transaction, self._unsaved)
             write_head(transaction, self._store.state, self._head)
-            runs_changed = self._ids.stored.write(transaction)
+            runs_changed = self._ids.stored.write(transaction, merge=not short)
             self._checkpoints.write(transaction)
         if runs_changed:
             self._ids.stored.written()

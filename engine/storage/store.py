@@ -49,6 +49,8 @@ class Store:
         self.folder = folder
         self.map_bytes_max = map_bytes_max
         self.environment = open_environment(folder, map_bytes_max=map_bytes_max, readonly=readonly)
+        self._map_bytes_spare = min(MAP_BYTES_SPARE, map_bytes_max // _SPARE_SHARE)
+        self._page_bytes = self.environment.stat()["psize"]
         with explained(folder):
             self.state = self.environment.open_db(STATE, create=not readonly)
             self.journal = Journal(self.environment, folder)
@@ -69,10 +71,13 @@ class Store:
 
         Pages that LMDB will use again count as used: this errs on the safe side.
         """
-        page_bytes = self.environment.stat()["psize"]
-        used = (self.environment.info()["last_pgno"] + 1) * page_bytes
-        free = disk_bytes_free(self.folder)
+        used, free = self._map_bytes_used(), disk_bytes_free(self.folder)
         return Space(used, self.map_bytes_max, free, self._shortage(used, free, disk_bytes_spare))
+
+    @property
+    def is_map_short(self) -> bool:
+        """Whether the rest of the map is kept for what is logged: nothing that may wait is written any more."""
+        return self.map_bytes_max - self._map_bytes_used() < self._map_bytes_spare
 
     def close(self) -> None:
         """Close the environment; nothing read from it may be used any more."""
@@ -88,8 +93,11 @@ class Store:
         """Close."""
         self.close()
 
+    def _map_bytes_used(self) -> int:
+        return (self.environment.info()["last_pgno"] + 1) * self._page_bytes
+
     def _shortage(self, used: int, free: int, disk_bytes_spare: int) -> str | None:
-        if self.map_bytes_max - used < min(MAP_BYTES_SPARE, self.map_bytes_max // _SPARE_SHARE):
+        if self.map_bytes_max - used < self._map_bytes_spare:
             return f"the map of {self.folder} is nearly full: raise `store_map_bytes_max` and restart"
         if free < disk_bytes_spare:
             return f"the disk of {self.folder} is nearly full: free some space"

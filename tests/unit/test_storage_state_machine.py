@@ -20,6 +20,7 @@ from engine.storage.store import MAP_BYTES_SPARE, Store
 from tests.storage_histories import (
     IDENTITY,
     ROOMY,
+    TINY,
     History,
     Rows,
     apply_all,
@@ -149,6 +150,29 @@ def test_space_runs_short_before_the_map_or_the_disk_is_full(tmp_path: Path) -> 
         space = store.space(0)
         assert "store_map_bytes_max" in str(space.nearly_full)
         assert 0 < space.map_bytes_max - space.map_bytes_used < min(MAP_BYTES_SPARE, 64 << 20)
+
+
+def test_a_nearly_full_map_is_kept_for_what_is_logged(tmp_path: Path) -> None:
+    """Merges and checkpoints rest, a clean stop needs no room, and a larger map brings all back."""
+    history = History(9)
+    with opened(tmp_path, TINY._replace(map_bytes_max=2 << 20)) as machine:
+        apply_all(machine, history.first_records())
+        while not machine.store.is_map_short:
+            apply_all(machine, [history.record()])
+            machine.save()
+        generation = machine._checkpoints.manifest.generation
+        while machine._checkpoints.in_progress:
+            machine.save()
+        for _ in range(20):
+            apply_all(machine, [history.record()])
+            machine.save()
+        assert machine._checkpoints.manifest.generation <= generation + 1
+        head = machine.head
+        machine.close()
+    with opened(tmp_path, TINY) as machine:
+        assert machine.head == head
+        machine.checkpoint()
+        assert machine._checkpoints.manifest.log_index == head.log_index
 
 
 def change_last_blocks(path: Path, change: Callable[[lmdb.Cursor], object]) -> None:

@@ -86,17 +86,18 @@ class StoredRuns:
         self._waiting.append(NewRun(end_position, entries, {family: self._take_number() for family in entries}))
         self._lay_out()
 
-    def write(self, transaction: lmdb.Transaction) -> bool:
+    def write(self, transaction: lmdb.Transaction, *, merge: bool = True) -> bool:
         """Write what is due, bounded, within the store's transaction; return whether other runs count from it on.
-        Then `written` must be called after the commit."""
+        Then `written` must be called after the commit. Without `merge`, merges rest."""
         before = self._manifest
         budget = PARTS_PER_SAVE if len(self._waiting) <= WAITING_RUNS_MAX else _ALL
         while self._waiting and budget:
             self._write_new_part(transaction)
             budget -= 1
-        self._begin_merge()
-        while budget and self._write_merged_part(transaction):
-            budget -= 1
+        if merge:
+            self._begin_merge()
+            while budget and self._write_merged_part(transaction):
+                budget -= 1
         # The seed goes before anything made with it.
         if self._manifest is not before or not before.runs:
             self._store.put_manifest(transaction, self._manifest)
