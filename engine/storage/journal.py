@@ -62,13 +62,6 @@ def empty_rows(count: int) -> StoredRows:
     )
 
 
-def chain_ends(rows: Words) -> npt.NDArray[np.bool_]:
-    """Tell of each row of one block, shape (k, 16), whether its chain ends with it."""
-    last = np.ones(len(rows), np.bool_)
-    last[:-1] = rows[1:, 15] >> _LEG_SHIFT == 0
-    return last
-
-
 class Journal:
     """Blocks by position and by log index. Reads open transactions of their own, so any thread may read."""
 

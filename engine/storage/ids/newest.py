@@ -121,6 +121,8 @@ class NewestEntries:
 
     def take(self) -> Words:
         """Return all entries in order, shape (count, width), and begin anew."""
+        if not self.count:
+            return np.empty((0, self._width), np.uint64)
         entries = self._in_order()
         self._home_slots = 2 * self.entries_max
         if len(self._slots) == self._home_slots + _SLACK_SLOTS:
