@@ -80,6 +80,8 @@ class RaftLog:
         self._turn_due = False
         self._running = False
         self._closed = False
+        self._built = False
+        self._halted = False
         self._turned_at_s = self._now()
         self._timer: asyncio.TimerHandle | None = None
         self._freshness = Freshness(self._now)
@@ -100,6 +102,7 @@ class RaftLog:
             stop=self._halt,
         )
         self._build(booted)
+        self._built = True
         self._core.restarted_at(applied_index)
         self._journal.on_durable(self._became_durable, self._halt)
         self._running = True
@@ -108,7 +111,7 @@ class RaftLog:
 
     async def stop(self) -> None:
         """See `interface.ReplicatedLog`."""
-        if self._closed:
+        if self._closed or not self._built:
             return
         self._closed = True
         await self._step_down()
@@ -329,11 +332,12 @@ class RaftLog:
         self._pending.tell()
 
     def _halt(self, stopped: EngineStopped) -> None:
-        """Nothing more is sent, written or applied by this log."""
-        if self._running:
-            self._running = False
+        """Nothing more is sent, written or applied by this log; the first reason is the one that is told."""
+        self._running = False
+        if not self._halted:
+            self._halted = True
             log.critical("%s", stopped)
-        self._stop_process(stopped)
+            self._stop_process(stopped)
 
     # What the core asks (`raft_core.CoreOwner`).
 
@@ -411,6 +415,10 @@ class RaftLog:
         self._core.disconnected(peer)
         if peer == self._core.leader:
             self._election.leader_lost()
+        self._turn_soon()
+
+    def drained(self, peer: str) -> None:
+        """See `transport.Receiver`."""
         self._turn_soon()
 
     def received(self, peer: str, message: AnyMessage, payload: memoryview) -> None:

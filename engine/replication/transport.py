@@ -27,7 +27,6 @@ DIAL_PAUSE_REFUSED_S: Final = 1.0
 PING_EVERY_S: Final = 0.5
 SILENCE_S_MAX: Final = 3.0
 """A connection on which nothing arrives for this long is dead, whatever TCP believes."""
-WRITE_BUFFER_BYTES: Final = 8 << 20
 SOCKET_BUFFER_BYTES: Final = 4 << 20
 
 log = logging.getLogger(__name__)
@@ -57,6 +56,9 @@ class Receiver(Protocol):
 
     def disconnected(self, peer: str) -> None:
         """It ended."""
+
+    def drained(self, peer: str) -> None:
+        """It is writable again."""
 
     def received(self, peer: str, message: AnyMessage, payload: memoryview) -> None:
         """A message arrived; raises `FrameRefused` if its payload is not what it says."""
@@ -217,15 +219,17 @@ class AsyncioTransport:
         if connection.peer is not None and not isinstance(message, Ping):
             self._receiver.received(connection.peer, message, payload)
 
+    def drained(self, connection: Connection) -> None:
+        """The write buffer has room again."""
+        if connection.peer is not None:
+            self._receiver.drained(connection.peer)
+
     def lost(self, connection: Connection) -> None:
         """A socket closed, for whatever reason."""
         self._greeting.discard(connection)
-        peer = connection.peer
-        if peer is not None and self._connections.get(peer) is connection:
-            del self._connections[peer]
-            self._receiver.disconnected(peer)
+        self._forget(connection)
         if connection.dialled is not None:
-            self._dial_soon(connection.dialled, pause_s=0.0 if peer is not None else DIAL_PAUSE_REFUSED_S)
+            self._dial_soon(connection.dialled, 0.0 if connection.peer is not None else DIAL_PAUSE_REFUSED_S)
 
     def refused(self, connection: Connection, reason: str) -> None:
         """Log the one sentence; the same sentence about the same host is not repeated."""
@@ -245,11 +249,18 @@ class AsyncioTransport:
             )
         return self._handshake.judge(hello)
 
+    def _forget(self, connection: Connection) -> None:
+        """A connection counts no longer, if it still did."""
+        peer = connection.peer
+        if peer is not None and self._connections.get(peer) is connection:
+            del self._connections[peer]
+            self._receiver.disconnected(peer)
+
     def _accept(self, connection: Connection, peer: str) -> None:
         before = self._connections.get(peer)
         if before is not None:
             before.abort()
-            self.lost(before)
+            self._forget(before)  # not `lost`: dialling again would replace this one in turn, for ever
         self._greeting.discard(connection)
         if connection.dialled is None:
             connection.say(self._handshake.hello())
@@ -264,7 +275,7 @@ class AsyncioTransport:
 
     def _dial_soon(self, peer: str, pause_s: float = 0.0) -> None:
         before = self._dialing.get(peer)
-        if not self._stopped and (before is None or before.done()):
+        if not self._stopped and peer not in self._connections and (before is None or before.done()):
             self._dialing[peer] = self._loop.create_task(self._dial(peer, pause_s))
 
     async def _dial(self, peer: str, pause_s: float) -> None:
@@ -274,20 +285,22 @@ class AsyncioTransport:
         while True:
             await asyncio.sleep(pause_s)
             pause_s = DIAL_PAUSE_S
+            connection = Connection(self, peer)
             try:
                 async with asyncio.timeout(DIAL_S_MAX):
                     await self._loop.create_connection(
-                        lambda: Connection(self, peer),
+                        lambda made=connection: made,  # type: ignore[misc]
                         address.host,
                         address.port,
                         ssl=context,
                         server_hostname=server_name,
                     )
-                return
             except ssl.SSLError as error:
                 self._tell(peer, f"replica {peer} and this one cannot agree on TLS: {error.reason}")
             except (OSError, TimeoutError):
-                continue
+                connection.abort()  # the deadline may pass just after the socket has opened
+            if connection.is_open or peer in self._connections:
+                return
 
     def _ping(self) -> None:
         now = self._loop.time()

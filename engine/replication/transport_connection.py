@@ -7,7 +7,7 @@ fixed buffer. Before the peer has introduced itself, nothing larger than a hello
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from engine.replication.frames import (
     FRAME_BYTES_MAX,
@@ -22,6 +22,8 @@ from engine.replication.frames import (
 from engine.replication.messages import AnyMessage
 
 RECEIVE_BYTES: Final = 64 << 10
+WRITE_BUFFER_BYTES: Final = 8 << 20
+"""More than this not yet taken by the kernel, and the peer counts as not writable."""
 LARGE_FRAME_BYTES: Final = RECEIVE_BYTES // 2
 JOIN_BYTES_MAX: Final = 4096
 """Smaller buffers are joined before a write; larger ones go as they are."""
@@ -38,6 +40,9 @@ class Owner(Protocol):
 
     def received(self, connection: "Connection", message: AnyMessage, payload: memoryview) -> None:
         """A later frame arrived."""
+
+    def drained(self, connection: "Connection") -> None:
+        """Its write buffer has room again."""
 
     def refused(self, connection: "Connection", reason: str) -> None:
         """The connection is being closed for `reason`."""
@@ -68,10 +73,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        if not isinstance(transport, asyncio.Transport) and not hasattr(transport, "writelines"):
-            raise TypeError("a stream transport is needed")
-        self._socket = transport  # type: ignore[assignment]
+        self._socket = cast(asyncio.Transport, transport)
         self._heard()
+        self._socket.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._owner.made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -87,6 +91,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """There is room again."""
         self.paused = False
+        self._owner.drained(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -141,6 +146,11 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = True
         if self._socket is not None:
             self._socket.abort()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the socket has opened and nobody has closed it."""
+        return self._socket is not None and not self._closing
 
     def raw_socket(self) -> socket.socket | None:
         """The socket, to set options on."""

@@ -297,6 +297,9 @@ class Nobody:
     def disconnected(self, peer):
         self.peers.remove(peer)
 
+    def drained(self, peer):
+        """Nothing waits for it."""
+
     def received(self, peer, message, payload):
         raise AssertionError("nothing may be received")
 

@@ -43,6 +43,9 @@ class Side:
     def disconnected(self, peer):
         self.peers.remove(peer)
 
+    def drained(self, peer):
+        """Nothing waits for it."""
+
     def received(self, peer, message, payload):
         if isinstance(message, Append):
             split_records(message, payload)
@@ -250,3 +253,22 @@ async def test_a_certificate_of_another_replica_is_refused(tmp_path, caplog):
     async with Pair(one, other, {"a": security(made["a"], both), "b": security(made["c"], both)}):
         await until(lambda: "does not stand for replica b" in caplog.text)
     assert one.peers == []
+
+
+async def test_a_peer_that_does_not_read_is_not_writable_until_it_does():
+    one, other = Side("a"), Side("b")
+    drained: list[str] = []
+    other.drained = drained.append
+    record = bytes(1 << 20)
+    async with Pair(one, other) as pair:
+        await pair.met()
+        held = next(iter(pair.ends["a"]._connections.values()))
+        held._socket.pause_reading()
+        for _ in range(24):
+            pair.ends["b"].send("a", append_of([record]), [record])
+            pair.ends["b"].flush()
+        assert not pair.ends["b"].writable("a")
+        held._socket.resume_reading()
+        await until(lambda: drained == ["a"])
+        await until(lambda: len(one.messages) == 24)
+        assert pair.ends["b"].writable("a")
