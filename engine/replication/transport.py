@@ -289,7 +289,7 @@ class AsyncioTransport:
             try:
                 async with asyncio.timeout(DIAL_S_MAX):
                     await self._loop.create_connection(
-                        lambda made=connection: made,  # type: ignore[misc]
+                        lambda made=connection: made,
                         address.host,
                         address.port,
                         ssl=context,
