@@ -59,7 +59,7 @@ def test_the_tour_of_commands_works_line_by_line(engine: Engine) -> None:
 
 def test_the_python_example_posts_one_transfer(engine: Engine) -> None:
     program = block("python").replace(EXAMPLE_ADDRESS, engine.address)
-    assert run([sys.executable, "-c", program], engine)== "POSTED 12.50\n"
+    assert run([sys.executable, "-c", program], engine) == "POSTED 12.50\n"
 
 
 def test_the_grpc_example_is_a_request_of_the_contract() -> None:
