@@ -57,9 +57,17 @@ def test_raft_row_01_a_late_append_does_not_truncate_what_matches(bench):
     fill(bench, 5)
     bench.append(1, (1, 1), [(1, RECORD + bytes([1]))], commit=2)
     bench.run()
+    assert bench.stopped == []
     assert bench.log.status().last_index == 5
     assert [index for index, _, _ in bench.applied] == [1, 2, 3, 4, 5]
     assert bench.told(Ack)[-1].next_index == 6
+
+
+def test_raft_row_01_nor_does_it_where_nothing_is_committed_yet(bench):
+    bench.append(1, (0, 0), [(1, RECORD + bytes([number])) for number in range(5)], commit=0)
+    bench.append(1, (1, 1), [(1, RECORD + bytes([1]))], commit=0)
+    bench.run()
+    assert bench.log.status().last_index == 5
 
 
 def test_raft_row_01_committed_records_are_never_replaced(bench):
