@@ -15,7 +15,7 @@ from cli.supervisor import READY_S_MAX
 from engine.config import ClusterConfig
 from engine.core.settings import Ledger
 from engine.exit_codes import EngineStopped, ExitCode
-from postingengine.v1.admin_service_pb2 import DescribeClusterRequest
+from postingengine.v1.admin_service_pb2 import DescribeClusterRequest, ReplicaRole
 
 STOP_S_MAX: Final = 60
 POLL_PAUSE_S: Final = 0.05
@@ -65,13 +65,15 @@ class DemoCluster:
         return str(self._state["router"])
 
     def leader_pid(self) -> int:
-        """Return the process id of the group's leader."""
+        """Return the process id of the group's leader: of those that say they lead, the one of the highest term."""
         with Server(self.router, ASK_S_MAX) as server:
             (group,) = server.ask(server.admin.DescribeCluster, DescribeClusterRequest()).groups
-        for node in self._state["nodes"]:
-            if node["name"] == f"node-{group.group}-{group.leader}":
-                return int(node["pid"])
-        raise EngineStopped(ExitCode.FAILED, f"the leader {group.leader!r} is none of the processes started")
+        leaders = [one for one in group.replicas if one.role == ReplicaRole.REPLICA_ROLE_LEADER]
+        if not leaders:
+            raise EngineStopped(ExitCode.FAILED, f"no replica of group {group.group} says that it leads")
+        name = f"node-{group.group}-{max(leaders, key=lambda one: one.term).replica}"
+        (pid,) = (int(node["pid"]) for node in self._state["nodes"] if node["name"] == name)
+        return pid
 
     def until_caught_up(self) -> None:
         """Wait until every replica has applied the same log records; raises `EngineStopped`."""
