@@ -4,7 +4,7 @@ A *movement* is a journal row that posted money: a POST, COMMIT or REVERSE that 
 for the account debited and one for the account credited; a REVERSE names the accounts as its original does and moves
 the other way. Accounts are named by their row in the account table, which is for ever."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +139,7 @@ class Tail:
         if self._count + rows <= have:
             return
         grown = room_for(max(2 * have, self._count + rows))
-        for old, new in zip(self.seen(), grown, strict=True):
+        columns = cast("tuple[npt.NDArray[Any], ...]", self.seen()), cast("tuple[npt.NDArray[Any], ...]", grown)
+        for old, new in zip(*columns, strict=True):
             np.copyto(new[: self._count], old)
         self._movements = grown
