@@ -17,7 +17,7 @@ from postingengine.v1.types_pb2 import Basis
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-REPLICAS_DEFAULT: Final = 1
+REPLICAS_DEFAULT: Final = 3
 FOLDER_DEFAULT: Final = "data"
 SERVER_VARIABLE: Final = "POSTING_ENGINE_SERVER"
 DEADLINE_S_DEFAULT: Final = 15.0

@@ -8,7 +8,7 @@ DEMO_S_MAX = 400
 
 
 def test_the_demonstration_holds_on_three_replicas_whose_hashes_are_equal() -> None:
-    done = run("demo", "--replicas", "3", timeout_s=DEMO_S_MAX)
+    done = run("demo", timeout_s=DEMO_S_MAX)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     last = done.stdout.splitlines()[-1]
     found = re.fullmatch(r"DEMO OK: (\d+) transfers, (\d+) accounts, 0 differences, failover \d+ ms", last)

@@ -26,7 +26,18 @@ class Up:
         self.output = folder / "up.txt"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "up", "--folder", str(folder / "c"), "--ready-file", str(self.ready)],
+                [
+                    sys.executable,
+                    "-m",
+                    "cli",
+                    "up",
+                    "--replicas",
+                    "1",
+                    "--folder",
+                    str(folder / "c"),
+                    "--ready-file",
+                    str(self.ready),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
