@@ -20,13 +20,14 @@ from engine.core.limits import LOG_RECORD_BYTES_MAX
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.frames import FrameRefused
 from engine.replication.guard import Guard, LibraryMessage
-from engine.replication.interface import ApplyRecord, LogStatus, NotProposed, Proposed, ReplicaStatus, Role
-from engine.replication.messages import AnyMessage, TimeoutNow, Vote, VoteRequest
+from engine.replication.interface import ApplyRecord, LogStatus, NotProposed, Proposed, Role
+from engine.replication.messages import AnyMessage, Vote, VoteRequest
 from engine.replication.raft_acks import Acks
 from engine.replication.raft_boot import Booted, Machine, Placement, boot, this_machine
 from engine.replication.raft_core import NO_OP, RaftCore
 from engine.replication.raft_election import Election
 from engine.replication.raft_freshness import Freshness
+from engine.replication.raft_handover import HandOver
 from engine.replication.raft_hashes import StateHashes
 from engine.replication.raft_inbox import Inbox
 from engine.replication.raft_install import Installer
@@ -35,6 +36,7 @@ from engine.replication.raft_pending import Pending
 from engine.replication.raft_sender import Sender
 from engine.replication.raft_settings import TICK_S, RaftSettings
 from engine.replication.raft_snapshot import SnapshotReceiver, SnapshotSender, SnapshotStore
+from engine.replication.raft_status import log_status
 from engine.replication.transport import Transport
 
 STALL_TICKS: Final = 4
@@ -74,8 +76,6 @@ class RaftLog:
         self._role_listeners: list[Callable[[Role, int], None]] = []
         self._heard_at_s: dict[str, float] = {}
         self._synced_index = 0
-        self._handing_over_until_s: float | None = None
-        self._handed_over = False
         self._applying_paused = False
         self._turn_due = False
         self._running = False
@@ -150,6 +150,7 @@ class RaftLog:
             behind=lambda peer: self._snapshots_out.needed(peer, self._journal.base_index),
             newest_hash=self._hashes.newest,
         )
+        self._hand_over = HandOver(self._core, self._journal, self._sender, self._transport, settings, now=self._now)
         self._election = Election(
             self._core,
             peers,
@@ -220,10 +221,8 @@ class RaftLog:
 
     def transfer_leadership(self) -> None:
         """See `interface.ReplicatedLog`. Proposals are refused until a follower took over, or for `transfer_s_max`."""
-        if self._core.is_leader and len(self._placement.members) > 1 and self._handing_over_until_s is None:
-            self._handing_over_until_s = self._now() + self._settings.transfer_s_max
-            self._handed_over = False
-            self._turn_soon()
+        self._hand_over.begin()
+        self._turn_soon()
 
     def note_state_hash(self, log_index: int, state_hash: bytes) -> None:
         """The store applied `log_index` and its running hash is this: leaders tell it, followers compare. Call it for
@@ -255,19 +254,9 @@ class RaftLog:
 
     def status(self) -> LogStatus:
         """See `interface.ReplicatedLog`."""
-        core, journal = self._core, self._journal
-        return LogStatus(
-            self._placement.replica,
-            core.role,
-            core.leader,
-            core.term,
-            journal.base_index + 1,
-            journal.last_index,
-            core.commit_index,
-            journal.durable_index,
-            journal.log_bytes,
-            (self._own_status(), *(self._peer_status(peer) for peer in core.nodes)),
-        )
+        now = self._now()
+        silent_s = {peer: now - heard_s for peer, heard_s in self._heard_at_s.items()}
+        return log_status(self._placement.replica, self._core, self._journal, self._sender, silent_s)
 
     # One turn.
 
@@ -319,8 +308,7 @@ class RaftLog:
         pending.place_barriers(journal.last_index, term)
         self._sender.send_records()
         self._snapshots_out.send_pieces(term)
-        if self._handing_over_until_s is not None:
-            self._hand_over()
+        self._hand_over.step()
 
     def _tell(self) -> None:
         """Callbacks run last: they may propose, stop, or ask for the status."""
@@ -389,14 +377,14 @@ class RaftLog:
         if role is not Role.LEADER:
             self._pending.give_up()
             self._snapshots_out.end_term()
-            self._handing_over_until_s = None
+            self._hand_over.end()
         if role is Role.FOLLOWER:
             self._core.postpone_campaign(self._core.random_timeout_s())
 
     def leader_began(self) -> None:
         """See `raft_core.CoreOwner`."""
         self._sender.begin_term()
-        self._handing_over_until_s = None
+        self._hand_over.end()
 
     # What the transport tells (`transport.Receiver`).
 
@@ -448,34 +436,18 @@ class RaftLog:
         if not self._running or not self._core.is_leader:
             leader = self._core.leader if self._running else None
             raise NotProposed("this replica does not lead its group", leader=leader)
-        if self._handing_over_until_s is not None:
+        if self._hand_over.active:
             raise NotProposed("this replica is handing its leadership over")
-
-    def _hand_over(self) -> None:
-        until, peer = self._handing_over_until_s, self._sender.most_advanced(self._transport.peers())
-        if until is None or self._now() > until:
-            self._handing_over_until_s = None
-        elif peer is not None and not self._handed_over and self._sender.has_all(peer):
-            self._transport.send(peer, TimeoutNow(self._core.term))
-            self._handed_over = True
 
     async def _step_down(self) -> None:
         self.transfer_leadership()
-        while self._running and self._core.is_leader and self._handing_over_until_s is not None:
+        while self._running and self._core.is_leader and self._hand_over.active:
             await asyncio.sleep(TICK_S)
 
     def _needed_by_peers(self) -> int:
         if not self._core.is_leader:
             return self._core.applied_index
         return min((follower.match_index for follower in self._sender.followers.values()), default=self._synced_index)
-
-    def _own_status(self) -> ReplicaStatus:
-        return ReplicaStatus(self._placement.replica, self._core.role, self._journal.durable_index, 0.0)
-
-    def _peer_status(self, peer: str) -> ReplicaStatus:
-        role = Role.LEADER if peer == self._core.leader else Role.FOLLOWER
-        match_index = self._sender.followers[peer].match_index if self._core.is_leader else 0
-        return ReplicaStatus(peer, role, match_index, self._now() - self._heard_at_s.get(peer, -1e9))
 
 
 def _bug(error: Exception) -> EngineStopped:

@@ -19,6 +19,8 @@ class RaftSettings(NamedTuple):
     """A leader that no quorum answers for this long steps down."""
     transfer_s_max: float = 1.0
     """A leader that hands over stops proposing for at most this long."""
+    own_disk_lag_s_max: float = 1.0
+    """A leader whose own disk is behind the quorum for this long hands over: nothing is applied here meanwhile."""
     window_bytes_max: int = 8 << 20
     """Sent to one follower and not yet acknowledged."""
     proposals_max: int = 8192

@@ -385,6 +385,7 @@ class Scenario:
         self.network.heal()
         for replica in self.replicas.values():
             replica.disk.fuse = None
+        await asyncio.gather(*self._stopping.values())
         await self._mend(next(iter(self.replicas.values())))
         deadline = self.loop.time() + CALM_S_MAX
         while not self._converged():

@@ -237,6 +237,17 @@ def test_a_transfer_that_nobody_takes_ends_and_the_leader_goes_on(make_bench):
     bench.log.propose(b"one", lambda _: None)
 
 
+def test_a_leader_whose_own_disk_hangs_hands_over(leader):
+    leader.worker.delay_s = 1e6
+    leader.log.propose(b"one", lambda _: None)
+    for _ in range(30):
+        leader.run(0.05)
+        leader.acknowledge("b", 2)
+        leader.acknowledge("c", 2)
+    assert leader.applied == []
+    assert len(leader.told(TimeoutNow)) == 1
+
+
 def test_who_is_told_to_campaign_needs_no_pre_vote(make_bench):
     bench = make_bench()
     bench.append(3, (0, 0), [(3, b"one")], commit=1)
