@@ -1,7 +1,6 @@
 """One connection from a command to a router or node: asks, asks again where that can help, and says what went wrong."""
 
 import time
-from collections.abc import Iterable
 from functools import cached_property
 from types import TracebackType
 from typing import Final, NamedTuple, TypeVar
@@ -13,7 +12,7 @@ from engine.exit_codes import EngineStopped, ExitCode
 from postingengine.v1.admin_service_pb2_grpc import AdminServiceStub
 from postingengine.v1.posting_service_pb2 import ListLedgersRequest
 from postingengine.v1.posting_service_pb2_grpc import PostingServiceStub
-from postingengine.v1.types_pb2 import GroupLogIndex, Int128, Uint128
+from postingengine.v1.types_pb2 import Int128, Uint128
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -126,8 +125,3 @@ def from_int128(value: Int128) -> int:
     """Join a signed number from its two's complement."""
     joined = value.low | value.high << 64
     return joined - (1 << 128) if joined >> 127 else joined
-
-
-def places(log_indexes: Iterable[GroupLogIndex]) -> list[dict[str, int]]:
-    """Return log indexes as JSON has them."""
-    return [{"group": one.group, "log_index": one.log_index} for one in log_indexes]

@@ -3,44 +3,66 @@
 import ast
 import inspect
 import itertools
-from enum import IntEnum
+from enum import Enum, IntEnum
+from typing import Final
 
 import click
 
 from cli.output import json_option, print_json, print_table
+from engine.core.faults import FAULT_TEXTS
 from engine.core.outcomes import Outcome
 from engine.exit_codes import ExitCode
+from engine.rpc.faults import Reason
+
+Row = dict[str, object]
+
+KINDS: Final = ("outcomes", "faults", "exit-codes")
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["all", "outcomes", "exit-codes"]), default="all")
+@click.argument("what", type=click.Choice(["all", *KINDS]), default="all")
 @json_option
 def errors(what: str, as_json: bool) -> None:
-    """List the outcomes of requests and the exit codes of processes, with what to do about them."""
-    wanted = {"outcomes": Outcome, "exit-codes": ExitCode}
-    chosen: dict[str, type[IntEnum]] = {name: one for name, one in wanted.items() if what in ("all", name)}
+    """List the outcomes of requests, the faults of items and calls, and the exit codes of processes.
+
+    An outcome is final, for ever. A fault is not: after it the outcome is unknown, or nothing was logged.
+    """
+    tables = {"outcomes": _numbered(Outcome), "faults": _faults(), "exit-codes": _numbered(ExitCode)}
+    chosen = {name: rows for name, rows in tables.items() if what in ("all", name)}
     if as_json:
-        print_json({name: _rows(one) for name, one in chosen.items()})
+        print_json(chosen)
         return
-    for name, one in chosen.items():
+    for name, rows in chosen.items():
+        columns = list(rows[0])
         click.echo(f"{name}:")
-        print_table(
-            ["number", "name", "meaning"],
-            [(str(row["number"]), str(row["name"]), str(row["meaning"])) for row in _rows(one)],
-            numbers=["number"],
-        )
+        print_table(columns, [[str(row[column]) for column in columns] for row in rows], numbers=["number"])
 
 
-def _rows(members: type[IntEnum]) -> list[dict[str, object]]:
+def _numbered(members: type[IntEnum]) -> list[Row]:
     meanings = member_sentences(members)
     return [
-        {"number": int(one), "name": one.name, "meaning": meanings.get(one.name, one.name.replace("_", " ").lower())}
+        {"number": int(one), "name": one.name, "meaning": meanings.get(one.name, _words(one.name))}
         for one in members
         if one.name != "UNSPECIFIED"
     ]
 
 
-def member_sentences(members: type[IntEnum]) -> dict[str, str]:
+def _faults() -> list[Row]:
+    """Return the reasons that ErrorInfo may give: those of an item's field first."""
+    of_items: list[Row] = [
+        {"reason": fault.name, "field": field, "meaning": message} for fault, (field, message) in FAULT_TEXTS.items()
+    ]
+    meanings = member_sentences(Reason)
+    return of_items + [
+        {"reason": one.name, "field": "", "meaning": meanings.get(one.name, _words(one.name))} for one in Reason
+    ]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize() + "."
+
+
+def member_sentences(members: type[Enum]) -> dict[str, str]:
     """Return the sentences that stand below members in the source, by name: the one place where they are written."""
     (definition,) = ast.parse(inspect.getsource(members)).body
     body = definition.body if isinstance(definition, ast.ClassDef) else []
