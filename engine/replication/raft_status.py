@@ -1,13 +1,14 @@
 """What one replica knows of its group: the `LogStatus` of `interface`."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from engine.replication.interface import LogStatus, ReplicaStatus, Role
 from engine.replication.raft_core import RaftCore
 from engine.replication.raft_journal import RaftJournal
 from engine.replication.raft_sender import Sender
 
-NEVER_HEARD_S = 1e9
+NEVER_HEARD_S: Final = 1e9
 
 
 def log_status(
