@@ -7,6 +7,7 @@ class ExitCode(IntEnum):
     """For ever: append members, never renumber. 0 is a clean stop; 1 and 2 are left to the shell's habits."""
 
     OK = 0
+    """A clean stop."""
     FAILED = 1
     """Anything unforeseen; a bug. The message says where."""
     USAGE = 2

@@ -10,9 +10,9 @@ import click
 
 from cli.output import json_option, print_json, print_table
 from engine.core.faults import FAULT_TEXTS
-from engine.core.outcomes import Outcome
 from engine.exit_codes import ExitCode
 from engine.rpc.faults import Reason
+from postingengine.v1.outcomes import Outcome
 
 Row = dict[str, object]
 

@@ -1,5 +1,6 @@
 """Every command explains itself, and every mistake ends in one sentence."""
 
+import json
 from collections.abc import Iterator
 
 import click
@@ -44,3 +45,13 @@ READING = ("ledgers", "accounts show", "balance", "statement", "open", "describe
 def test_a_command_that_reads_speaks_json(name: str) -> None:
     (command,) = (command for path, command in ALL if " ".join(path) == name)
     assert "--json" in {text for parameter in command.params for text in parameter.opts}
+
+
+def test_every_outcome_fault_and_exit_code_has_a_sentence() -> None:
+    shown = CliRunner().invoke(posting_engine, ["errors", "--json"])
+    tables = json.loads(shown.output)
+    assert set(tables) == {"outcomes", "faults", "exit-codes"}
+    for rows in tables.values():
+        for row in rows:
+            name = row.get("name") or row["reason"]
+            assert row["meaning"].lower() != f"{name.replace('_', ' ').lower()}.", f"{name} has no sentence of its own"
