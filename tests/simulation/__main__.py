@@ -3,6 +3,7 @@
 import argparse
 import logging
 import multiprocessing
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -54,17 +55,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="the first")
     parser.add_argument("--seconds", type=float, default=4.0, help="virtual seconds of chaos in each")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--fault", choices=sorted(FAULTS), help="plant this fault: the simulation must find it")
     parser.add_argument("--focus", choices=sorted(ACTIONS), help="more of this misfortune")
     options = parser.parse_args()
+    jobs = min(options.jobs, options.seeds)
     began = time.monotonic()
     work = [
         (seed, options.seconds, options.fault, options.focus)
         for seed in range(options.seed, options.seed + options.seeds)
     ]
     bad, counts = 0, [0, 0, 0, 0]
-    with multiprocessing.Pool(options.jobs) if options.jobs > 1 else ExitStack() as pool:
+    with multiprocessing.Pool(jobs) if jobs > 1 else ExitStack() as pool:
         verdicts = pool.imap(judge, work) if hasattr(pool, "imap") else map(judge, work)
         for one in verdicts:
             counts = [count + more for count, more in zip(counts, one[3:], strict=True)]
