@@ -10,10 +10,10 @@ import grpc
 from engine.config import LimitsConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
+from engine.rpc.group_client import GroupClient
 from postingengine.v1 import admin_service_pb2
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
-from router.group_client import GroupClient
 
 SERVICE: Final = "/postingengine.v1.AdminService/"
 DESCRIBE_S_MAX: Final = 1.0

@@ -11,8 +11,8 @@ from engine.config import ClusterConfig, initial_settings
 from engine.core.settings import Ledger, Settings, SlotRange
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Reason
+from engine.rpc.group_client import GroupClient
 from postingengine.v1 import admin_service_pb2
-from router.group_client import GroupClient
 from router.placement import Placement
 
 DESCRIBE_CLUSTER: Final = "/postingengine.v1.AdminService/DescribeCluster"

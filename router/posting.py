@@ -10,11 +10,11 @@ from google.protobuf.message import DecodeError
 from engine.config import LimitsConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
+from engine.rpc.group_client import ELSEWHERE, Metadata
 from postingengine.v1 import posting_service_pb2
 from router.batches import Part, cut, join
 from router.calls import ServerContext, caller_of, deadline_of
 from router.directory import Directory
-from router.group_client import ELSEWHERE, Metadata
 
 POST_TRANSFERS: Final = "/postingengine.v1.PostingService/PostTransfers"
 AGAIN: Final = ELSEWHERE | {Reason.FATE_UNKNOWN}

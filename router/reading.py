@@ -9,10 +9,10 @@ from google.protobuf.message import DecodeError, Message
 from engine.config import LimitsConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
+from engine.rpc.group_client import Metadata
 from postingengine.v1 import account_pb2, posting_service_pb2
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
-from router.group_client import Metadata
 
 SERVICE: Final = "/postingengine.v1.PostingService/"
 REQUEST_ITEMS_MAX: Final = 8190

@@ -11,11 +11,11 @@ from grpc_reflection.v1alpha import reflection
 
 from engine.config import ClusterConfig, RouterConfig
 from engine.exit_codes import EngineStopped, ExitCode
+from engine.rpc.group_client import MESSAGE_BYTES_MAX
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
 from router.administration import Administration
 from router.calls import Calls, Handler
 from router.directory import Directory
-from router.group_client import MESSAGE_BYTES_MAX
 from router.posting import Posting
 from router.reading import Reading
 

@@ -1,4 +1,4 @@
-"""One shard group as the router sees it: finds the leader, sends, and sends again while the caller's deadline allows.
+"""One shard group as a router or a courier sees it: finds the leader, sends, and sends again while the deadline allows.
 
 Sending again is safe whatever became of an attempt: every request carries its ids, and an id has one outcome. Nothing
 is remembered but a guess of who leads.

@@ -8,7 +8,7 @@ import pytest
 
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Reason
-from router.group_client import GroupClient
+from engine.rpc.group_client import GroupClient
 
 METHOD = "/test.Service/Call"
 
