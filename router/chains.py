@@ -1,0 +1,66 @@
+"""A batch sorted by how its chains are posted: inside one group, plain across two, or driven one by one (DESIGN §7).
+
+Pure functions over arrays. A *local* chain has every side in one group, and is that group's own business. A *plain* one
+is a single transfer between two groups: thousands of them are driven together as arrays (`router.chains_plain`).
+Everything else is laid out and driven chain by chain (`router.chains_driven`).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.plan import chain_starts
+from engine.core.records import Words
+
+Rows = npt.NDArray[np.int64]
+"""Numbers of rows of a batch, ascending."""
+
+
+class PlainPart(NamedTuple):
+    """Single transfers that are reserved in one group and decided by another."""
+
+    other: int
+    decider: int
+    rows: Rows
+
+
+class Sorted(NamedTuple):
+    """What becomes of each row of a batch; every row is in exactly one of these."""
+
+    local: dict[int, Rows]
+    """By group: the rows of chains that lie in it whole."""
+    plain: list[PlainPart]
+    """One for each pair of groups."""
+    driven: list[Rows]
+    """One for each chain of several legs over several groups."""
+
+    @property
+    def only_group(self) -> int | None:
+        """The group that the whole batch lies in, if there is one."""
+        return next(iter(self.local)) if len(self.local) == 1 and not self.plain and not self.driven else None
+
+
+def sort_chains(words: Words, sides: npt.NDArray[np.uint16]) -> Sorted:
+    """Sort a batch, shape (n, 16), whose accounts lie in `sides`, shape (n, 2) (`engine.core.plan.sides_of`)."""
+    starts = chain_starts(words)
+    lowest, highest = sides.min(axis=1), sides.max(axis=1)
+    if len(starts) == len(words):
+        return Sorted(_by_group(lowest, lowest == highest), _plain(sides, lowest != highest), [])
+    legs = np.diff(starts, append=len(words))
+    local = np.minimum.reduceat(lowest, starts) == np.maximum.reduceat(highest, starts)
+    crosses = np.repeat(~local, legs)
+    alone = np.repeat(legs == 1, legs)
+    driven = [np.arange(starts[at], starts[at] + legs[at]) for at in np.flatnonzero(~local & (legs > 1))]
+    return Sorted(_by_group(lowest, ~crosses), _plain(sides, crosses & alone), driven)
+
+
+def _by_group(groups: npt.NDArray[np.uint16], chosen: npt.NDArray[np.bool_]) -> dict[int, Rows]:
+    rows = np.flatnonzero(chosen)
+    return {int(group): rows[groups[rows] == group] for group in np.unique(groups[rows])}
+
+
+def _plain(sides: npt.NDArray[np.uint16], chosen: npt.NDArray[np.bool_]) -> list[PlainPart]:
+    rows = np.flatnonzero(chosen)
+    pairs = sides[rows, 0].astype(np.int64) << 16 | sides[rows, 1]
+    return [PlainPart(int(pair) >> 16, int(pair) & 0xFFFF, rows[pairs == pair]) for pair in np.unique(pairs)]
