@@ -4,9 +4,9 @@ import random
 import re
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from engine.config import ClusterConfig, load_config, parse_config
 from engine.core.settings import Ledger
@@ -32,38 +32,43 @@ hash_seed: {hash_seed}
 ledgers:
 {ledgers}
 
-# One shard group. Each replica: its name, its address for the other replicas, the address of its API, its data folder.
+# Shard groups: accounts are shared among them in equal parts. Each replica: its name, its address for the group's other
+# replicas, the address of its API, its data folder.
 groups:
-  - group: 0
-    replicas:
-{replicas}
+{groups}
 
-# The router serves the API for the whole cluster.
+# Routers serve the API for the whole cluster; all of them serve the same.
 routers:
-  - {{grpc: "{router}"}}
+{routers}
 """
 
 
-def new_cluster_text(ledgers: Sequence[Ledger], replicas: int) -> str:
-    """Write the text of a new cluster with one group, on free ports of this machine."""
-    ports = free_ports(2 * replicas + 1)
-    addresses = [f"{LOOPBACK}:{port}" for port in ports]
+class Shape(NamedTuple):
+    """How large a new cluster is."""
+
+    groups: int
+    replicas: int
+    """Of each group."""
+    routers: int = 1
+
+
+def new_cluster_text(ledgers: Sequence[Ledger], shape: Shape) -> str:
+    """Write the text of a new cluster on free ports of this machine."""
+    count = 2 * shape.groups * shape.replicas + shape.routers
+    addresses = iter([f"{LOOPBACK}:{port}" for port in free_ports(count)])
     return _HEAD.format(
         cluster_id=secrets.token_hex(16),
         hash_seed=secrets.randbits(64),
         ledgers="\n".join(_ledger_line(ledger) for ledger in ledgers),
-        replicas="\n".join(
-            _replica_line(name, *addresses[2 * number : 2 * number + 2])
-            for number, name in enumerate(REPLICA_NAMES[:replicas])
-        ),
-        router=addresses[-1],
+        groups="\n".join(_group_lines(group, shape.replicas, addresses) for group in range(shape.groups)),
+        routers="\n".join(f'  - {{grpc: "{next(addresses)}"}}' for _ in range(shape.routers)),
     )
 
 
-def write_new_cluster(folder: Path, ledgers: Sequence[Ledger], replicas: int) -> ClusterConfig:
+def write_new_cluster(folder: Path, ledgers: Sequence[Ledger], shape: Shape) -> ClusterConfig:
     """Write `cluster.yml` into a folder (made if missing); raises `EngineStopped` rather than overwrite one."""
     path = folder / FILE_NAME
-    text = new_cluster_text(ledgers, replicas)
+    text = new_cluster_text(ledgers, shape)
     config = parse_config(text.encode(), folder=folder.resolve(), name=str(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,10 +83,10 @@ def write_new_cluster(folder: Path, ledgers: Sequence[Ledger], replicas: int) ->
     return config
 
 
-def open_or_make(folder: Path, ledgers: Sequence[Ledger], replicas: int) -> ClusterConfig:
+def open_or_make(folder: Path, ledgers: Sequence[Ledger], shape: Shape) -> ClusterConfig:
     """Load the folder's `cluster.yml`, or write a new one."""
     path = folder / FILE_NAME
-    return load_config(path) if path.exists() else write_new_cluster(folder, ledgers, replicas)
+    return load_config(path) if path.exists() else write_new_cluster(folder, ledgers, shape)
 
 
 def parse_ledgers(texts: Sequence[str]) -> tuple[Ledger, ...]:
@@ -125,5 +130,11 @@ def _ledger_line(ledger: Ledger) -> str:
     return f'  - {{ledger: {ledger.ledger}, code: "{code}", scale: {ledger.scale}}}'
 
 
-def _replica_line(name: str, peer: str, grpc: str) -> str:
-    return f'      - {{id: {name}, peer: "{peer}", grpc: "{grpc}", folder: group-0/{name}}}'
+def _group_lines(group: int, replicas: int, addresses: Iterator[str]) -> str:
+    names = REPLICA_NAMES[:replicas]
+    return "\n".join((f"  - group: {group}\n    replicas:", *(_replica_line(group, name, addresses) for name in names)))
+
+
+def _replica_line(group: int, name: str, addresses: Iterator[str]) -> str:
+    peer, grpc = next(addresses), next(addresses)
+    return f'      - {{id: {name}, peer: "{peer}", grpc: "{grpc}", folder: group-{group}/{name}}}'

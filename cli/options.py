@@ -11,12 +11,15 @@ from cli.cluster_file import FILE_NAME, LEDGER_PATTERN, REPLICA_NAMES
 from cli.ids import parse_id
 from cli.server import Server
 from cli.times import parse_time
-from engine.config import load_config
+from engine.config import ROUTERS_MAX, load_config
 from engine.exit_codes import EngineStopped, ExitCode
 from postingengine.v1.types_pb2 import Basis
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+GROUPS_DEFAULT: Final = 1
+GROUPS_MAX: Final = 64
+"""On one machine: each replica has two ports of its own."""
 REPLICAS_DEFAULT: Final = 3
 FOLDER_DEFAULT: Final = "data"
 SERVER_VARIABLE: Final = "POSTING_ENGINE_SERVER"
@@ -75,12 +78,26 @@ folder_option = click.option(
     show_default=True,
     help="The cluster's folder: its cluster.yml, data and logs.",
 )
+groups_option = click.option(
+    "--groups",
+    type=click.IntRange(1, GROUPS_MAX),
+    default=GROUPS_DEFAULT,
+    show_default=True,
+    help="Shard groups, where a new cluster.yml is written.",
+)
 replicas_option = click.option(
     "--replicas",
     type=click.IntRange(1, len(REPLICA_NAMES)),
     default=REPLICAS_DEFAULT,
     show_default=True,
-    help="Replicas of the group, where a new cluster.yml is written.",
+    help="Replicas of each group, where a new cluster.yml is written.",
+)
+routers_option = click.option(
+    "--routers",
+    type=click.IntRange(1, ROUTERS_MAX),
+    default=1,
+    show_default=True,
+    help="Routers, where a new cluster.yml is written.",
 )
 ledger_option = click.option(
     "--ledger",

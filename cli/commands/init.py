@@ -4,18 +4,20 @@ from pathlib import Path
 
 import click
 
-from cli.cluster_file import DEFAULT_LEDGERS, FILE_NAME, parse_ledgers, write_new_cluster
-from cli.options import folder_option, ledger_option, replicas_option
+from cli.cluster_file import DEFAULT_LEDGERS, FILE_NAME, Shape, parse_ledgers, write_new_cluster
+from cli.options import folder_option, groups_option, ledger_option, replicas_option, routers_option
 
 
 @click.command()
 @folder_option
+@groups_option
 @replicas_option
+@routers_option
 @ledger_option
-def init(folder: Path, replicas: int, ledgers: tuple[str, ...]) -> None:
+def init(folder: Path, groups: int, replicas: int, routers: int, ledgers: tuple[str, ...]) -> None:
     """Write a cluster.yml for this machine: free ports, a cluster id of its own, the ledgers asked for.
 
     Nothing is overwritten. Start the cluster with `posting-engine up --folder FOLDER`.
     """
-    write_new_cluster(folder, parse_ledgers(ledgers) or DEFAULT_LEDGERS, replicas)
+    write_new_cluster(folder, parse_ledgers(ledgers) or DEFAULT_LEDGERS, Shape(groups, replicas, routers))
     click.echo(f"Wrote {folder / FILE_NAME}. Start it with: posting-engine up --folder {folder}")

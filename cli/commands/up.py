@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from cli.cluster_file import DEFAULT_LEDGERS, FILE_NAME, open_or_make, parse_ledgers
-from cli.options import config_option, folder_option, ledger_option, replicas_option
+from cli.cluster_file import DEFAULT_LEDGERS, FILE_NAME, Shape, open_or_make, parse_ledgers
+from cli.options import config_option, folder_option, groups_option, ledger_option, replicas_option, routers_option
 from cli.supervisor import Supervisor, run, write_atomically
 from engine.config import ClusterConfig, load_config
 from engine.exit_codes import EngineStopped, ExitCode
@@ -18,7 +18,9 @@ LOGS_FOLDER: Final = "logs"
 @click.command()
 @folder_option
 @config_option
+@groups_option
 @replicas_option
+@routers_option
 @ledger_option
 @click.option(
     "--ready-file",
@@ -26,14 +28,20 @@ LOGS_FOLDER: Final = "logs"
     help="Write this file (JSON: addresses, process ids) once everything serves.",
 )
 def up(
-    folder: Path, config_path: Path | None, replicas: int, ledgers: tuple[str, ...], ready_file: Path | None
+    folder: Path,
+    config_path: Path | None,
+    groups: int,
+    replicas: int,
+    routers: int,
+    ledgers: tuple[str, ...],
+    ready_file: Path | None,
 ) -> None:
     """Start every node and router of a cluster on this machine, and keep them running.
 
     Without --config the folder's cluster.yml is used, or a new one is written. A process that falls is started again,
     unless its exit code says that this needs you (`posting-engine errors`). Ctrl-C or SIGTERM stops the cluster clean.
     """
-    path, config = _config(folder, config_path, replicas, ledgers)
+    path, config = _config(folder, config_path, Shape(groups, replicas, routers), ledgers)
     supervisor = Supervisor(config, path, folder / LOGS_FOLDER, lambda sentence: click.echo(sentence, err=True))
 
     def ready(text: str) -> None:
@@ -47,11 +55,11 @@ def up(
 
 
 def _config(
-    folder: Path, config_path: Path | None, replicas: int, ledgers: tuple[str, ...]
+    folder: Path, config_path: Path | None, shape: Shape, ledgers: tuple[str, ...]
 ) -> tuple[Path, ClusterConfig]:
     if config_path is not None:
         return config_path, load_config(config_path)
-    return folder / FILE_NAME, open_or_make(folder, parse_ledgers(ledgers) or DEFAULT_LEDGERS, replicas)
+    return folder / FILE_NAME, open_or_make(folder, parse_ledgers(ledgers) or DEFAULT_LEDGERS, shape)
 
 
 def _greeting(supervisor: Supervisor, path: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from cli.cluster_file import write_new_cluster
+from cli.cluster_file import Shape, write_new_cluster
 from cli.server import Server
 from cli.supervisor import READY_S_MAX
 from engine.config import ClusterConfig
@@ -28,7 +28,7 @@ class DemoCluster:
     def __init__(self, folder: Path, ledgers: tuple[Ledger, ...], replicas: int) -> None:
         """Write a fresh cluster.yml; nothing runs yet."""
         self.folder = folder
-        self.config: ClusterConfig = write_new_cluster(folder, ledgers, replicas)
+        self.config: ClusterConfig = write_new_cluster(folder, ledgers, Shape(1, replicas))
         self._ready_file = folder / "ready.json"
         self._output = folder / "up.txt"
         self._state: dict[str, Any] = {}

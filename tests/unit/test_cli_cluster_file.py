@@ -5,30 +5,32 @@ from pathlib import Path
 
 import pytest
 
-from cli.cluster_file import DEFAULT_LEDGERS, free_ports, open_or_make, parse_ledgers, write_new_cluster
+from cli.cluster_file import DEFAULT_LEDGERS, Shape, free_ports, open_or_make, parse_ledgers, write_new_cluster
 from engine.config import load_config
 from engine.core.settings import Ledger
 from engine.exit_codes import EngineStopped, ExitCode
 
 
 def test_what_is_written_is_what_a_node_reads(tmp_path: Path) -> None:
-    written = write_new_cluster(tmp_path / "new", (Ledger(1, 'A"\\é', 7),), replicas=3)
+    written = write_new_cluster(tmp_path / "new", (Ledger(1, 'A"\\é', 7),), Shape(groups=2, replicas=3, routers=2))
     assert load_config(tmp_path / "new" / "cluster.yml") == written
-    assert [replica.id for replica in written.groups[0].replicas] == ["a", "b", "c"]
+    assert [group.group for group in written.groups] == [0, 1]
+    assert [replica.id for replica in written.groups[1].replicas] == ["a", "b", "c"]
+    assert len(written.routers) == 2
     assert written.ledgers[0].code == 'A"\\é'
 
 
 def test_two_clusters_have_ids_of_their_own(tmp_path: Path) -> None:
-    one, two = (write_new_cluster(tmp_path / name, DEFAULT_LEDGERS, 1) for name in "xy")
+    one, two = (write_new_cluster(tmp_path / name, DEFAULT_LEDGERS, Shape(1, 1)) for name in "xy")
     assert one.cluster_id != two.cluster_id
     assert one.hash_seed != two.hash_seed
 
 
 def test_an_existing_file_is_used_and_never_overwritten(tmp_path: Path) -> None:
-    written = write_new_cluster(tmp_path, DEFAULT_LEDGERS, 1)
-    assert open_or_make(tmp_path, DEFAULT_LEDGERS, 3) == written
+    written = write_new_cluster(tmp_path, DEFAULT_LEDGERS, Shape(1, 1))
+    assert open_or_make(tmp_path, DEFAULT_LEDGERS, Shape(1, 3)) == written
     with pytest.raises(EngineStopped, match="exists") as refused:
-        write_new_cluster(tmp_path, DEFAULT_LEDGERS, 1)
+        write_new_cluster(tmp_path, DEFAULT_LEDGERS, Shape(1, 1))
     assert refused.value.code == ExitCode.CONFIG_INVALID
 
 
