@@ -18,34 +18,48 @@ from engine.core.word import Hold, State, Step, Word
 
 _ENCODED_BYTES: Final = 16 + RECORD_BYTES
 """Of a chain of one leg: header, sides, padding, row."""
+_FAMILIES: Final = (Kind.POST, Kind.RESERVE, Kind.REVERSE)
+_KIND_SHIFT: Final = np.uint64(16)
+_BYTE: Final = np.uint64(0xFF)
 
 
 class PlainTable(NamedTuple):
     """What the driver does with a chain of one leg over two groups; all of it follows from the two groups' states.
 
-    Indexed [holds, state of the other group, state of the decider], holds being 1 for a RESERVE; both words of the
-    chain's own plan. Amounts, reasons and words go from the one group to the other as they were answered.
+    Indexed [family, state of the other group, state of the decider], the family being that of the kind
+    (`plain_families`); both words of the chain's own plan. Amounts, reasons and words go from the one group to the
+    other as they were answered.
     """
 
     step: npt.NDArray[np.uint8]
-    """Shape (2, 9, 9): `Step`. DECIDE, ABORT and ASK go to the decider, all others to the other group."""
+    """Shape (3, 9, 9): `Step`. DECIDE, ABORT and ASK go to the decider, all others to the other group."""
     answered: npt.NDArray[np.bool_]
-    """Shape (2, 9, 9): the caller may be told the decider's word."""
+    """Shape (3, 9, 9): the caller may be told the decider's word."""
 
 
 def plain_table() -> PlainTable:
     """Derive the table from `next_steps` and `answer`, so that batches and single chains cannot drift apart."""
-    step = np.zeros((2, len(State), len(State)), np.uint8)
+    step = np.zeros((len(_FAMILIES), len(State), len(State)), np.uint8)
     answered = np.zeros(step.shape, np.bool_)
-    for holds, kind in enumerate((Kind.POST, Kind.RESERVE)):
+    for family, kind in enumerate(_FAMILIES):
         chain = _plain_chain(kind)
         for other in State:
             for decider in State:
                 words = {group: _plain_word(chain, state) for group, state in ((0, other), (1, decider)) if state}
                 orders = next_steps(chain, words)
-                step[holds, other, decider] = orders[0].step if orders else Step.NONE
-                answered[holds, other, decider] = answer(chain, words) is not None
+                step[family, other, decider] = orders[0].step if orders else Step.NONE
+                answered[family, other, decider] = answer(chain, words) is not None
     return PlainTable(step, answered)
+
+
+def plain_families(words: Words) -> npt.NDArray[np.uint8]:
+    """Return for each record, shape (n, 16), the first index into the table, shape (n,): 1 for RESERVE, 2 for REVERSE
+    (its money arrives in the other group), 0 for all others."""
+    kinds = (words[:, 15] >> _KIND_SHIFT) & _BYTE
+    families: npt.NDArray[np.uint8] = np.zeros(len(words), np.uint8)
+    families[kinds == np.uint64(Kind.RESERVE)] = 1
+    families[kinds == np.uint64(Kind.REVERSE)] = 2
+    return families
 
 
 def _plain_chain(kind: Kind) -> Chain:

@@ -6,30 +6,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.chain_driver import answer, next_steps
-from engine.core.plain_chains import plain_digests, plain_table
+from engine.core.plain_chains import plain_digests, plain_families, plain_table
 from engine.core.plan import Chain, Plan, Side, chain_of
-from engine.core.records import Kind, as_words
+from engine.core.records import CALLER_TRANSFER_KINDS, Kind, as_words
 from engine.core.word import Hold, State, Step, Word
 from tests.protocol_rows import laid_out, row
 
 A, B = 0, 1
-PLAIN = laid_out(row(), sides=((A, B),))
-HOLD = laid_out(row(kind=Kind.RESERVE), sides=((A, B),))
+CHAINS = {kind: laid_out(row(kind=kind), sides=((A, B),)) for kind in CALLER_TRANSFER_KINDS}
 
 
 def word(state: State, chain: Chain) -> Word:
     return Word(chain, state, (30,), holds=tuple(Hold(State.HELD, 30) for _ in chain.holds))
 
 
-@pytest.mark.parametrize("chain", [PLAIN, HOLD], ids=["post", "hold"])
-def test_the_table_of_plain_chains_is_the_driver(chain: Chain) -> None:
-    table, holds = plain_table(), len(chain.holds)
+@pytest.mark.parametrize("kind", sorted(CHAINS), ids=lambda kind: kind.name)
+def test_the_table_of_plain_chains_is_the_driver(kind: Kind) -> None:
+    table, chain = plain_table(), CHAINS[kind]
+    (family,) = plain_families(as_words(chain.rows))
     for other in State:
         for decider in State:
             words = {at: word(state, chain) for at, state in ((A, other), (B, decider)) if state}
-            expected = [Step(table.step[holds, other, decider])]
+            expected = [Step(table.step[family, other, decider])]
             assert [order.step for order in next_steps(chain, words)] == (expected if expected != [Step.NONE] else [])
-            assert table.answered[holds, other, decider] == (answer(chain, words) is not None)
+            assert table.answered[family, other, decider] == (answer(chain, words) is not None)
 
 
 def test_a_batch_of_plain_chains_takes_its_steps_from_the_table() -> None:
