@@ -1,9 +1,12 @@
-"""The public contract's own tool: generate its Python code, and check that code, style and compatibility are in order.
+"""The contracts' own tool: generate their Python code, and check that code, style and compatibility are in order.
 
-`python proto/contract.py generate` writes `client/postingengine/v1`. `check` fails if that code is not current, if
-buf's lint rules are not met, or if the contract breaks the one in `proto/baseline.binpb`. `baseline` accepts today's
-contract as the one that later changes must not break. All of it works offline: what the contract imports from Google
-comes with googleapis-common-protos, and buf is given the compiled contract instead of fetching anything.
+There are two: the public one, `postingengine.v1`, whose code the client ships, and what nodes and routers say among
+themselves, `engine.peer.v1`, whose code is the engine's own.
+
+`python proto/contract.py generate` writes `client/postingengine/v1` and `engine/peer/v1`. `check` fails if that code is
+not current, if buf's lint rules are not met, or if a contract breaks the one in `proto/baseline.binpb`. `baseline`
+accepts today's contracts as the ones that later changes must not break. All of it works offline: what they import from
+Google comes with googleapis-common-protos, and buf is given the compiled contracts instead of fetching anything.
 """
 
 import subprocess
@@ -23,8 +26,11 @@ from google.protobuf.descriptor_pb2 import (
 from google.rpc import status_pb2
 
 PROTO: Final = Path(__file__).resolve().parent
-CLIENT: Final = PROTO.parent / "client"
+ROOT: Final = PROTO.parent
 PACKAGE: Final = Path("postingengine/v1")
+PEER_PACKAGE: Final = Path("engine/peer/v1")
+HOMES: Final = {PACKAGE: Path("client"), PEER_PACKAGE: Path()}
+"""Below which folder of the repository the code of each package lies."""
 BASELINE: Final = PROTO / "baseline.binpb"
 GOOGLE: Final = Path(status_pb2.__file__).resolve().parents[2]
 """Where googleapis-common-protos puts google/rpc/status.proto."""
@@ -62,8 +68,13 @@ class ContractError(Exception):
 
 
 def protoc(contract: Path, *options: str) -> None:
-    """Run protoc over every .proto file of `contract`; raise `ContractError` with its lines if it refuses."""
-    files = sorted(str(path) for path in (contract / PACKAGE).glob("*.proto"))
+    """Run protoc over every .proto file below `contract`; raise `ContractError` with its lines if it refuses."""
+    compile_files(contract, tuple(HOMES), *options)
+
+
+def compile_files(contract: Path, packages: tuple[Path, ...], *options: str) -> None:
+    """Run protoc over the .proto files of some packages."""
+    files = sorted(str(path) for package in packages for path in (contract / package).glob("*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{contract}", f"-I{GOOGLE}", *options, *files]
     run(command)
 
@@ -82,17 +93,24 @@ def image(contract: Path, folder: Path) -> Path:
     return path
 
 
-def generate(contract: Path, destination: Path) -> None:
-    """Write the Python code of the contract below `destination`, replacing what was generated there before."""
-    target = destination / PACKAGE
+def generate(contract: Path, root: Path) -> None:
+    """Write the Python code of the contracts below `root`, replacing what was generated there before."""
+    files = list(descriptors(contract))
+    for package, home in HOMES.items():
+        generate_package(contract, package, root / home, [one for one in files if is_of(one, package)])
+
+
+def generate_package(contract: Path, package: Path, home: Path, files: list[FileDescriptorProto]) -> None:
+    """Write the code of one package below `home`."""
+    target = home / package
     target.mkdir(parents=True, exist_ok=True)
     for path in generated(target):
         path.unlink()
-    protoc(contract, f"--python_out={destination}", f"--pyi_out={destination}", f"--grpc_python_out={destination}")
-    for file in descriptors(contract):
-        stub = destination / stub_path(file)
+    compile_files(contract, (package,), f"--python_out={home}", f"--pyi_out={home}", f"--grpc_python_out={home}")
+    for file in files:
+        stub = home / stub_path(file)
         if file.service:
-            stub.with_suffix(".pyi").write_text(stub_types(file))
+            stub.with_suffix(".pyi").write_text(stub_types(file, package))
         else:
             stub.unlink()
         for enum, comments in documented_enums(file):
@@ -100,24 +118,37 @@ def generate(contract: Path, destination: Path) -> None:
                 (target / OUTCOMES).write_text(outcome_module(enum, comments))
 
 
+def is_of(file: FileDescriptorProto, package: Path) -> bool:
+    """Whether a compiled file belongs to a package."""
+    return file.name.startswith(f"{package.as_posix()}/")
+
+
 def generated(target: Path) -> list[Path]:
     """Return the generated files in a folder, by name."""
     return sorted(path for pattern in GENERATED for path in target.glob(pattern))
 
 
-def stale(contract: Path, destination: Path) -> list[str]:
-    """Return the names of the generated files below `destination` that `generate` would write differently."""
+def stale(contract: Path, root: Path) -> list[str]:
+    """Return the names of the generated files below `root` that `generate` would write differently."""
     with tempfile.TemporaryDirectory() as folder:
         generate(contract, Path(folder))
-        fresh = {path.name: path.read_bytes() for path in generated(Path(folder) / PACKAGE)}
-    found = {path.name: path.read_bytes() for path in generated(destination / PACKAGE)}
+        fresh = contents(Path(folder))
+    found = contents(root)
     return sorted(name for name in fresh.keys() | found.keys() if fresh.get(name) != found.get(name))
 
 
+def contents(root: Path) -> dict[str, bytes]:
+    """Return what is generated below `root`, by file name."""
+    return {
+        path.name: path.read_bytes() for package, home in HOMES.items() for path in generated(root / home / package)
+    }
+
+
 def buf(*arguments: str) -> None:
-    """Run buf under our rules on the files of our package; raise `ContractError` with its lines if any is broken."""
+    """Run buf under our rules on the files of our packages; raise `ContractError` with its lines if any is broken."""
     binary = Path(sys.executable).parent / "buf"
-    run([str(binary), *arguments, "--config", str(PROTO / "buf.yaml"), "--path", str(PACKAGE.parent)])
+    paths = [word for package in HOMES for word in ("--path", str(package.parent))]
+    run([str(binary), *arguments, "--config", str(PROTO / "buf.yaml"), *paths])
 
 
 def lint(contract: Path) -> None:
@@ -138,10 +169,10 @@ def write_baseline(contract: Path, baseline: Path = BASELINE) -> None:
 
 
 def descriptors(contract: Path) -> Iterator[FileDescriptorProto]:
-    """Yield the compiled files of our package."""
+    """Yield the compiled files of our packages."""
     with tempfile.TemporaryDirectory() as folder:
         files = FileDescriptorSet.FromString(image(contract, Path(folder)).read_bytes())
-    yield from (file for file in files.file if file.name.startswith(f"{PACKAGE.as_posix()}/"))
+    yield from (file for file in files.file if any(is_of(file, package) for package in HOMES))
 
 
 def stub_path(file: FileDescriptorProto) -> str:
@@ -149,7 +180,7 @@ def stub_path(file: FileDescriptorProto) -> str:
     return file.name.removesuffix(".proto") + "_pb2_grpc.py"
 
 
-def stub_types(file: FileDescriptorProto) -> str:
+def stub_types(file: FileDescriptorProto, package: Path) -> str:
     """Return the types of a file's services, which protoc leaves out: for asyncio servicers, and both sorts of stub."""
     module = f"{Path(file.name).stem}_pb2"
     head = [
@@ -160,7 +191,7 @@ def stub_types(file: FileDescriptorProto) -> str:
         "import grpc",
         "import grpc.aio",
         "",
-        f"from {PACKAGE.as_posix().replace('/', '.')} import {module} as messages",
+        f"from {package.as_posix().replace('/', '.')} import {module} as messages",
         "",
     ]
     return "\n".join(head + [line for service in file.service for line in service_types(service)])
@@ -239,7 +270,7 @@ def outcome_module(enum: EnumDescriptorProto, comments: dict[int, str]) -> str:
 
 def check() -> None:
     """Do all checks; raise `ContractError` at the first that fails."""
-    names = stale(PROTO, CLIENT)
+    names = stale(PROTO, ROOT)
     if names:
         raise ContractError(f"The generated code is not current ({', '.join(names)}): run 'make proto'.")
     lint(PROTO)
@@ -247,7 +278,7 @@ def check() -> None:
 
 
 COMMANDS: Final[dict[str, Callable[[], None]]] = {
-    "generate": lambda: generate(PROTO, CLIENT),
+    "generate": lambda: generate(PROTO, ROOT),
     "check": check,
     "baseline": lambda: write_baseline(PROTO),
 }

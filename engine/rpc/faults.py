@@ -68,6 +68,14 @@ class Reason(StrEnum):
     """No account of that id."""
     TRANSFER_NOT_FOUND = "TRANSFER_NOT_FOUND"
     """No transfer of that id was stored."""
+    PLACEMENT_STALE = "PLACEMENT_STALE"
+    """The sender placed accounts by an old placement: nothing was logged, refresh it and send again."""
+    CLUSTER_DIFFERS = "CLUSTER_DIFFERS"
+    """The sender belongs to another cluster, or takes this group for another: its cluster.yml is not this cluster's."""
+    STEPS_UNREADABLE = "STEPS_UNREADABLE"
+    """A batch of steps is not what routers and nodes of this version send each other."""
+    PLAN_DIFFERS = "PLAN_DIFFERS"
+    """A step's digest is not that of its bodies and plan, or the plan leaves this group out: nothing was logged."""
 
 
 class Logged(StrEnum):
@@ -128,6 +136,11 @@ def overloaded(message: str, *, reason: Reason = Reason.OVERLOADED) -> Fault:
 def unavailable(reason: Reason, message: str, *, logged: Logged = Logged.NO, leader: str = "") -> Fault:
     """Return the fault of a request that another replica, or the same one a little later, may serve."""
     return Fault(UNAVAILABLE, reason, message, logged, retry_after_ms=PUSHBACK_NO_LEADER_MS, leader=leader)
+
+
+def stale_placement(message: str) -> Fault:
+    """Return the fault of what was placed by an old epoch: nothing of it was logged."""
+    return Fault(ABORTED, Reason.PLACEMENT_STALE, message, retry_after_ms=0)
 
 
 def fate_unknown(message: str) -> Fault:

@@ -107,7 +107,13 @@ def test_the_client_asks_for_the_versions_that_its_generated_code_insists_on() -
 
 def test_code_that_is_not_current_is_found(copy: Path) -> None:
     spoil(copy, "types.proto", "string code = 2;", "string code = 2;\n  // Its name.\n  string name = 9;")
-    assert contract.stale(copy, ROOT / "client") == ["types_pb2.py", "types_pb2.pyi"]
+    assert contract.stale(copy, ROOT) == ["types_pb2.py", "types_pb2.pyi"]
+
+
+def test_the_peers_code_that_is_not_current_is_found_too(copy: Path) -> None:
+    path = copy / "engine" / "peer" / "v1" / "peer_service.proto"
+    path.write_text(path.read_text().replace("uint64 log_index = 2;", "fixed64 log_index = 2;"))
+    assert contract.stale(copy, ROOT) == ["peer_service_pb2.py"]
 
 
 def test_a_field_without_a_comment_is_found(copy: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 ROOMS: Final = ("engine", "router", "cli", "client/postingengine", "bench")
-GENERATED: Final = "client/postingengine/v1"
+GENERATED: Final = ("client/postingengine/v1", "engine/peer/v1")
 MODULE_LINES_MAX: Final = 500
 MODULE_LINES_MEDIAN_MAX: Final = 275
 FUNCTION_LINES_MAX: Final = 65
@@ -27,7 +27,8 @@ MACHINE_PATH: Final = re.compile(r"(?<![\w.])/(root|home|work|Users)/")
 
 
 def sources() -> list[Path]:
-    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) if GENERATED not in path.as_posix()]
+    written = (path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))
+    return [path for path in written if not any(folder in path.as_posix() for folder in GENERATED)]
 
 
 def name_of(path: Path) -> str:
