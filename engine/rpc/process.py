@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 import uvloop
 
+from engine import failpoints
 from engine.exit_codes import EngineStopped, ExitCode
 
 LOG: Final = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def run_process(main: Coroutine[object, object, None]) -> NoReturn:
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
+        failpoints.arm()
         uvloop.run(main)
     except EngineStopped as stopped:
         sys.stderr.write(f"{stopped}\n")
