@@ -18,8 +18,11 @@ VARIABLE: Final = "POSTING_ENGINE_FAILPOINT"
 
 
 class Failpoint(StrEnum):
-    """Where a process may be told to die. NODE: before a record with such a step is proposed; once it is applied, before
-    it is answered. ROUTER: before such steps are sent; once they are answered. COURIER: likewise."""
+    """Where a process may be told to die.
+
+    NODE: before a record with such a step is proposed; once it is applied, before it is answered. ROUTER and COURIER:
+    before such steps are sent; once they are answered.
+    """
 
     NODE_BEFORE_RESERVE_LOGGED = "node-before-reserve-logged"
     NODE_AFTER_RESERVE_LOGGED = "node-after-reserve-logged"
