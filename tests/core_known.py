@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.known import Applied, Ended, Known
+from engine.core.known import Applied, Ended, Known, of_one_group
 from engine.core.outcomes import took_effect
 from engine.core.records import FOLLOWERS, Flag, Kind, Words
 
@@ -108,4 +108,5 @@ class KnownIds:
             np.array([row.chain_last for row in rows], np.bool_),
             np.array([self.ended.get(position, 0) for position in positions], np.uint8),
             np.array([(part & (1 << 64) - 1, part >> 64) for part in sums], np.uint64).reshape(-1, 2),
+            *of_one_group(len(positions), 0),
         )

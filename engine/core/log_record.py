@@ -7,7 +7,7 @@ Layout, little-endian::
     names    the callers' identities, UTF-8, concatenated in caller order
     padding  zeros up to a multiple of 8, so that the rows are aligned
     rows     count x 128 bytes (`engine.core.records`)
-    extra    SETTINGS only: msgpack of `engine.core.settings.Settings`
+    extra    SETTINGS: msgpack of `engine.core.settings.Settings`; STEPS: what to do with the rows (`step_record`)
 
 The caller table holds what the repair path will need and nothing later could invent: who asked, when the request was
 first seen by the leader, how often it was retried. The checksum covers everything behind it.
@@ -42,6 +42,8 @@ class RecordKind(IntEnum):
     """Rows of transfers and account commands, in order. With no rows: a tick, so that due reservations expire."""
     SETTINGS = 2
     """Replaces the replicated settings; the first record of a group is one (genesis)."""
+    STEPS = 3
+    """Steps of cross-group chains; the payload of `engine.core.step_record` is the extra."""
 
 
 class Caller(NamedTuple):

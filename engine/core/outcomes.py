@@ -18,6 +18,8 @@ class Outcome(IntEnum):
     POSTED = 1
     ACCOUNT_CREATED = 2
     ACCOUNT_UPDATED = 3
+    SECURED = 4
+    """In journals only, never told to a caller: a leg of a cross-group chain is secured, and waits for its decider."""
 
     ID_REUSED_WITH_DIFFERENT_KIND = 10
     ID_REUSED_WITH_DIFFERENT_LEDGER = 11
@@ -88,6 +90,9 @@ class ResultFlag(IntFlag):
     REPLAYED = 1
     """The id was known with this very body: this is its stored outcome."""
     IN_FLIGHT = 2
+    DECIDED_ELSEWHERE = 4
+    """No outcome (0), and nothing was logged: this id, or what it follows, is part of a cross-group chain, and the
+    result's `group` decides that chain: ask there."""
 
 
 def took_effect(outcome: int) -> bool:

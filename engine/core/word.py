@@ -102,6 +102,8 @@ WHY_ENDED: Final[Mapping[State, Outcome]] = MappingProxyType(
 
 REFUSALS: Final = frozenset({State.REFUSED, State.TOMBSTONE})
 JUDGED: Final = frozenset({Step.RESERVE, Step.DECIDE})
+WHOLE: Final = frozenset({Step.RESERVE, Step.DECIDE, Step.ABORT, Step.ASK})
+"""Steps that carry the whole chain: they may be the first that a group hears of it."""
 
 
 class Hold(NamedTuple):
@@ -181,7 +183,7 @@ def next_word(word: Word | None, order: Order, judged: Judged) -> Word:
         return end_hold(word, order.leg, Step.EXPIRE, given_back=order.given_back[0])
     if order.step is Step.RELEASE:
         return word._replace(state=state)
-    holds = _holds(order.chain, order.amounts, order.group) if state is State.HELD else ()
+    holds = fresh_holds(order.chain, order.amounts, order.group) if state is State.HELD else ()
     return word._replace(state=state, amounts=order.amounts, given_back=order.given_back, holds=holds)
 
 
@@ -190,12 +192,13 @@ def _first_word(order: Order, state: State, judged: Judged) -> Word:
     if state is State.TOMBSTONE:
         return Word(chain, state, reason=order.reason, leg=order.leg)
     if state is State.POSTED and chain.holds:
-        return Word(chain, State.HELD, judged.amounts, judged.given_back, holds=_holds(chain, judged.amounts, None))
+        holds = fresh_holds(chain, judged.amounts, None)
+        return Word(chain, State.HELD, judged.amounts, judged.given_back, holds=holds)
     return Word(chain, state, judged.amounts, judged.given_back)
 
 
-def _holds(chain: Chain, amounts: tuple[int, ...], group: int | None) -> tuple[Hold, ...]:
-    """The decider (None) keeps every hold of the chain, the others those of their own legs."""
+def fresh_holds(chain: Chain, amounts: tuple[int, ...], group: int | None) -> tuple[Hold, ...]:
+    """Return the holds of a chain right after DECIDE or HOLD: all at the decider (None), elsewhere its own legs'."""
     mine = (group is None or group in chain.plan.sides[leg] for leg in chain.holds)
     return tuple(
         Hold(State.HELD, amounts[leg]) if here else Hold(State.NONE, 0)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.known import Known, nothing_known
+from engine.core.known import Known, nothing_known, of_one_group
 from engine.core.records import Kind, Words
 from engine.storage.ids.known_ids import Followed, KnownIds
 from engine.storage.journal import Journal, StoredRows, empty_rows
@@ -57,6 +57,7 @@ class Loader:
             stored.chain_last,
             became.ended,
             became.reversed,
+            *of_one_group(len(positions), self._book.group),
         )
 
     def stored_at(self, positions: npt.NDArray[np.uint64]) -> StoredRows:

@@ -15,7 +15,7 @@ from tests.core_twins import run_history
 
 HISTORIES = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 200
 RECORDS = 14
-NOT_YET = {Outcome.UNSPECIFIED, Outcome.DAY_CLOSED, Outcome.CHAIN_ABORTED}
+NOT_YET = {Outcome.UNSPECIFIED, Outcome.DAY_CLOSED, Outcome.CHAIN_ABORTED, Outcome.SECURED}
 EFFECTIVE = (*CALLER_TRANSFER_KINDS, Kind.CREATE_ACCOUNT, Kind.UPDATE_ACCOUNT, Kind.EXPIRE)
 HAPPENINGS = (
     *(f"{Kind(kind).name} took effect" for kind in EFFECTIVE),
