@@ -65,6 +65,8 @@ class LimitsConfig(_Section, frozen=True):
 
     admission_queue_bytes_max: int = 64 << 20
     """Bytes of transfers that wait to be logged, over both lanes."""
+    step_queue_bytes_max: int = 32 << 20
+    """Bytes of steps of cross-group chains that wait to be logged; they go before all transfers."""
     queue_age_ms_max: int = 2000
     """A lane whose oldest waiting transfer is older admits no more."""
     live_batch_transfers_max: int = 256
@@ -274,7 +276,7 @@ def _limit_problems(limits: LimitsConfig) -> Iterator[str]:
     for key in limits.__struct_fields__:
         if getattr(limits, key) < 1:
             yield f"limits: {key} must be at least 1"
-    for key in ("admission_queue_bytes_max", "segment_bytes", "store_map_bytes_max"):
+    for key in ("admission_queue_bytes_max", "step_queue_bytes_max", "segment_bytes", "store_map_bytes_max"):
         if getattr(limits, key) < LOG_RECORD_BYTES_MAX:
             yield f"limits: {key} must be at least {LOG_RECORD_BYTES_MAX}, the size of the largest log record"
 

@@ -70,6 +70,11 @@ def arm(environment: MutableMapping[str, str] = os.environ) -> None:
     _Armed.name, _Armed.passes = Failpoint(name), int(count or "1") - 1
 
 
+def is_armed() -> bool:
+    """Whether this process is to die anywhere: spares others what it costs to know where they are."""
+    return _Armed.name is not None
+
+
 def reach(point: Failpoint | None) -> None:
     """Die here, if this process is to; None is no place to die at."""
     if _Armed.name is None or point is not _Armed.name:

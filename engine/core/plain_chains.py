@@ -72,14 +72,18 @@ def _plain_word(chain: Chain, state: State) -> Word:
     return Word(chain, state, (1,), holds=tuple(Hold(State.HELD, 1) for _ in chain.holds))
 
 
-def plain_digests(words: Words, sides: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Return the digest of each record as a chain of one leg that its credit account's group decides, shape (n, 16).
+def plain_digests(
+    words: Words, sides: npt.NDArray[np.uint16], deciders: npt.NDArray[np.uint16] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return the digest of each record as a chain of one leg, shape (n, 16).
 
-    words: shape (n, 16), C-contiguous. sides: shape (n, 2), the groups of its accounts.
+    words: shape (n, 16), C-contiguous. sides: shape (n, 2), the groups of its accounts. deciders: shape (n,); None: the
+    group of each credit account decides.
     """
     encoded = np.zeros((len(words), _ENCODED_BYTES), np.uint8)
     header = encoded[:, :16].view("<u2")
-    header[:, 0], header[:, 1], header[:, 2], header[:, 4:6] = PLAN_VERSION, sides[:, 1], 1, sides
+    header[:, 0], header[:, 2], header[:, 4:6] = PLAN_VERSION, 1, sides
+    header[:, 1] = sides[:, 1] if deciders is None else deciders
     encoded[:, 16:] = words.view(np.uint8).reshape(-1, RECORD_BYTES)
     view = encoded.reshape(-1).data
     ends = range(_ENCODED_BYTES, len(view) + 1, _ENCODED_BYTES)

@@ -13,6 +13,10 @@ STEP: Final = "/engine.peer.v1.PeerService/Step"
 ON_RECORD: Final = 0
 """The placement epoch of chains that some group has on record: they go on under whatever placement."""
 
+EPOCH_KEY: Final = "postingengine-placement-epoch"
+"""Metadata in which a router says by which placement it sent a post to a group, as decimal digits; a group whose own is
+newer answers ABORTED, PLACEMENT_STALE."""
+
 
 class Sender(NamedTuple):
     """Who sends steps, and under which placement it laid the chains out."""

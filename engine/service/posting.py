@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Final
 
-from engine.core.limits import IDENTITY_BYTES_MAX
 from engine.core.records import Words
 from engine.rpc.answers import account_results, log_indexes, post_response
 from engine.rpc.batch import attempt_of, read_batch, require_count
@@ -14,6 +13,7 @@ from engine.rpc.server import Context, deadline_s
 from engine.rpc.streams import serve_stream
 from engine.rpc.typed import words_of_accounts, words_of_updates
 from engine.service import accounts, transfers
+from engine.service.callers import identity_of, require_placement
 from engine.service.posts import post
 from engine.service.replica import Replica
 from engine.service.statements import Statements
@@ -38,8 +38,6 @@ from postingengine.v1.posting_service_pb2 import (
 from postingengine.v1.types_pb2 import GroupLogIndex
 
 RAW_METHODS: Final = frozenset({"PostTransfers"})
-IDENTITY_KEY: Final = "postingengine-caller"
-"""Metadata in which a router says for whom it asks."""
 
 
 class PostingServicer:
@@ -93,6 +91,7 @@ class PostingServicer:
         return list_ledgers(self._replica.settings(), request)
 
     async def _post_batch(self, data: bytes, context: Context, lane: Lane | None) -> bytes:
+        require_placement(context, self._replica)
         batch = read_batch(data)
         refuse_commands(batch.words)
         caller = Caller(identity_of(context), batch.attempt, lane)
@@ -102,14 +101,7 @@ class PostingServicer:
     async def _post_accounts(
         self, words: Words, faults: list[Fault], attempt: int, context: Context
     ) -> tuple[list[AccountResult], list[GroupLogIndex]]:
+        require_placement(context, self._replica)
         caller = Caller(identity_of(context), attempt_of(attempt))
         answered = await post(self._replica, words, faults, caller, deadline_s(context, self._post_s))
         return account_results(answered), log_indexes(answered.log_indexes)
-
-
-def identity_of(context: Context) -> str:
-    """Return who asks: whom the router names, else the address that the call came from."""
-    for key, value in context.invocation_metadata() or ():
-        if key == IDENTITY_KEY and isinstance(value, str):
-            return value[:IDENTITY_BYTES_MAX]
-    return context.peer()[:IDENTITY_BYTES_MAX]

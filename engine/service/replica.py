@@ -10,6 +10,7 @@ from engine.config import ClusterConfig, ReplicaConfig, group_config, initial_se
 from engine.core.log_record import RecordKind
 from engine.core.records import Words
 from engine.core.settings import Settings, encode_settings
+from engine.core.step_record import StepRecord
 from engine.exit_codes import EngineStopped
 from engine.replication.interface import NotProposed, ReplicatedLog, Role
 from engine.rpc.faults import (
@@ -23,6 +24,7 @@ from engine.rpc.faults import (
 )
 from engine.service.applier import Applier
 from engine.service.batcher import Batcher
+from engine.service.step_lane import StepSubmission
 from engine.service.submission import Caller, Submission
 from engine.storage.state_machine import StateMachine
 from postingengine.v1.types_pb2 import Consistency, ReadPoint
@@ -132,6 +134,21 @@ class Replica:
         except TimeoutError:
             raise CallFailed(fate_unknown("no answer before the deadline; retry the same ids")) from None
 
+    async def step(self, record: StepRecord, caller: Caller, deadline_s: float) -> StepSubmission:
+        """Log and apply steps (`Batcher.step`), within the deadline on the loop's clock."""
+        self.settings()
+        submission = StepSubmission(record, caller, deadline_s, self._loop)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                return await self.batcher.step(submission)
+        except TimeoutError:
+            raise CallFailed(fate_unknown("no answer before the deadline; send the same steps again")) from None
+
+    def not_leading(self) -> Fault:
+        """Return the fault of what only a leader does."""
+        leader = self.address_of(self.log.status().leader)
+        return unavailable(Reason.NOT_LEADER, "this replica does not lead its group", leader=leader)
+
     async def read(self, consistency: Consistency, deadline_s: float, job: Callable[[], T]) -> T:
         """Run a job on the apply thread once the state is as fresh as asked for; raises `CallFailed`."""
         try:
@@ -191,10 +208,7 @@ class Replica:
         return unavailable(Reason.NOT_LEADER, str(refused), leader=self.address_of(refused.leader))
 
     def _not_ready(self) -> Fault:
-        leader = self.address_of(self.log.status().leader)
-        if not self.is_leader:
-            return unavailable(Reason.NOT_LEADER, "this replica does not lead its group", leader=leader)
-        return unavailable(Reason.NOT_READY, _NOT_READY)
+        return unavailable(Reason.NOT_READY, _NOT_READY) if self.is_leader else self.not_leading()
 
     # -- upkeep
 

@@ -1,0 +1,115 @@
+"""What a group checks of steps before it logs them: that they are whole, meant for it, and of the digest they name.
+
+A router or courier of this engine never sends others; what fails here fails the whole call, and nothing is logged. The
+digest is computed anew from bodies and plan wherever the whole chain is carried, so that no replica's apply has to.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.limits import CHAIN_GROUPS_MAX, GROUPS_MAX
+from engine.core.plain_chains import plain_digests
+from engine.core.plan import Plan, Side, chain_of
+from engine.core.records import Words
+from engine.core.step_record import StepRecord
+from engine.core.validation import fault_text, faults_of
+from engine.core.word import WHOLE, Step
+from engine.rpc.faults import CallFailed, Reason, invalid
+from engine.service.submission import LINKED_BIT
+
+Flags = npt.NDArray[np.bool_]
+
+_KNOWN: Final = np.zeros(256, np.bool_)
+_KNOWN[[step for step in Step if step]] = True
+_WHOLE: Final = np.zeros(256, np.bool_)
+_WHOLE[list(WHOLE)] = True
+_FOR_DECIDER: Final = np.zeros(256, np.bool_)
+_FOR_DECIDER[[Step.DECIDE, Step.ABORT]] = True
+
+
+def require_sound(record: StepRecord, group: int) -> None:
+    """Raise `CallFailed` (INVALID_ARGUMENT) unless every step may be logged by `group`."""
+    _require(_KNOWN[record.steps["step"]], Reason.STEPS_UNREADABLE, "step {} is of no kind that this engine knows")
+    whole = _WHOLE[record.steps["step"]]
+    _require_plans(record, whole, group)
+    if whole.any():
+        _require_bodies(record, whole)
+        _require_digests(record, whole)
+
+
+def _require_plans(record: StepRecord, whole: Flags, group: int) -> None:
+    """A group hears of chains that it takes part in, and each step has its place."""
+    steps, first = record.steps, record.steps["first_row"]
+    known = np.maximum.reduceat(record.sides.max(axis=1), first) < GROUPS_MAX
+    _require(known & (steps["decider"] < GROUPS_MAX), Reason.PLAN_DIFFERS, "step {} names a group that cannot be")
+    runs = (record.sides == group).any(axis=1)
+    runs_some, runs_all = np.logical_or.reduceat(runs, first), np.logical_and.reduceat(runs, first)
+    decides = steps["decider"] == group
+    elsewhere = ~decides & np.where(whole, runs_some, runs_all)
+    fits = np.where(_FOR_DECIDER[steps["step"]], decides, elsewhere | (decides & (steps["step"] == Step.ASK)))
+    _require(fits, Reason.PLAN_DIFFERS, f"the plan of step {{}} gives group {group} no part in it")
+    _require(steps["leg"] < steps["legs"], Reason.STEPS_UNREADABLE, "step {} names a leg that its chain does not have")
+    reasons = (steps["reason"] != 0) == (steps["step"] == Step.ABORT)
+    _require(reasons, Reason.STEPS_UNREADABLE, "step {} is an ABORT without a reason, or has one and is not")
+
+
+def _require_bodies(record: StepRecord, whole: Flags) -> None:
+    """Whole chains consist of valid legs, linked from the first to the last."""
+    steps = record.steps
+    last = np.zeros(len(record.rows), np.bool_)
+    last[steps["first_row"] + steps["rows"] - 1] = True
+    linked = (record.rows[:, 15] & LINKED_BIT) != 0
+    closed = np.logical_and.reduceat(linked != last, steps["first_row"])
+    named = (record.rows[steps["first_row"], :2] == _ids(steps)).all(axis=1)
+    _require(
+        ~whole | (closed & named & (steps["legs"] == steps["rows"])),
+        Reason.STEPS_UNREADABLE,
+        "the rows of step {} are not the whole chain that it names",
+    )
+    carried = np.repeat(whole, steps["rows"])
+    faults = np.zeros(len(record.rows), np.uint16)
+    faults[carried] = faults_of(np.ascontiguousarray(record.rows[carried]))
+    if faults.any():
+        row = int(np.flatnonzero(faults)[0])
+        reason, field, message = fault_text(int(faults[row]))
+        step = int(np.searchsorted(steps["first_row"], row, "right")) - 1
+        raise CallFailed(invalid(reason, message, field=field, item=step))
+
+
+def _require_digests(record: StepRecord, whole: Flags) -> None:
+    plain = whole & (record.steps["rows"] == 1)
+    same = ~whole
+    same[plain] = _plain_digests(record, plain) == record.steps["digest"][plain]
+    for step in np.flatnonzero(whole & ~plain).tolist():
+        same[step] = _digest(record, step) == record.steps["digest"][step].tobytes()
+    _require(same, Reason.PLAN_DIFFERS, "step {} names another digest than that of its bodies and plan")
+
+
+def _plain_digests(record: StepRecord, plain: Flags) -> npt.NDArray[np.void]:
+    rows = record.steps["first_row"][plain]
+    bodies: Words = np.ascontiguousarray(record.rows[rows])
+    digests = plain_digests(bodies, record.sides[rows], record.steps["decider"][plain])
+    return np.ascontiguousarray(digests).view("V16").reshape(-1)
+
+
+def _digest(record: StepRecord, step: int) -> bytes:
+    one = record.steps[step]
+    first, last = int(one["first_row"]), int(one["first_row"]) + int(one["rows"])
+    sides = tuple(Side(debit, credit) for debit, credit in record.sides[first:last].tolist())
+    chain = chain_of(np.ascontiguousarray(record.rows[first:last]).tobytes(), Plan(sides, int(one["decider"])))
+    if len(chain.groups) > CHAIN_GROUPS_MAX:
+        message = f"the chain of step {step} takes {len(chain.groups)} groups, more than {CHAIN_GROUPS_MAX}"
+        raise CallFailed(invalid(Reason.PLAN_DIFFERS, message, item=step))
+    return chain.digest
+
+
+def _ids(steps: npt.NDArray[np.void]) -> Words:
+    return np.ascontiguousarray(steps["chain_id"]).view(np.uint64).reshape(-1, 2)
+
+
+def _require(holds: Flags, reason: Reason, message: str) -> None:
+    if not holds.all():
+        step = int(np.flatnonzero(~holds)[0])
+        raise CallFailed(invalid(reason, message.format(step), field="steps", item=step))

@@ -1,0 +1,269 @@
+"""From a queue of their own into STEPS records: the steps of many callers, ahead of new transfers (DESIGN §7, §10).
+
+Steps free what is reserved, so they never wait behind new work; the queue is bounded by bytes and by age all the same.
+A submission may be cut between any two steps, because each is heard by itself.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine import failpoints
+from engine.config import LimitsConfig
+from engine.core.limits import LOG_RECORD_CALLERS_MAX
+from engine.core.log_record import Caller as RecordCaller
+from engine.core.log_record import RecordKind, encode_log_record
+from engine.core.records import RECORD_BYTES
+from engine.core.step_answers import StepAnswers, join_answers, split_answers
+from engine.core.step_record import STEP, STEP_AMOUNT, StepRecord, encode_steps, join_steps
+from engine.core.word import Step
+from engine.failpoints import Failpoint
+from engine.rpc.faults import CallFailed, Fault, Logged, deadline_passed, fate_unknown, overloaded
+from engine.service.flight import FATE_UNKNOWN, Results, Ticket
+from engine.service.submission import Caller
+
+SMALL_RECORDS_IN_FLIGHT_MAX: Final = 1
+"""STEPS records less than half full that may be in flight."""
+ROW_BYTES: Final = RECORD_BYTES + 4
+"""A row with its sides."""
+_DEADLINE_PASSED: Final = "the deadline passed before these steps were logged; send them again"
+
+BEFORE: Final = {
+    Step.RESERVE: Failpoint.NODE_BEFORE_RESERVE_LOGGED,
+    Step.DECIDE: Failpoint.NODE_BEFORE_DECIDE_LOGGED,
+    Step.COMMIT: Failpoint.NODE_BEFORE_COMMIT_LOGGED,
+    Step.RELEASE: Failpoint.NODE_BEFORE_RELEASE_LOGGED,
+    Step.ABORT: Failpoint.NODE_BEFORE_ABORT_LOGGED,
+    Step.HOLD: Failpoint.NODE_BEFORE_HOLD_LOGGED,
+    Step.EXPIRE: Failpoint.NODE_BEFORE_EXPIRE_LOGGED,
+}
+AFTER: Final = {
+    Step.RESERVE: Failpoint.NODE_AFTER_RESERVE_LOGGED,
+    Step.DECIDE: Failpoint.NODE_AFTER_DECIDE_LOGGED,
+    Step.COMMIT: Failpoint.NODE_AFTER_COMMIT_LOGGED,
+    Step.RELEASE: Failpoint.NODE_AFTER_RELEASE_LOGGED,
+    Step.ABORT: Failpoint.NODE_AFTER_ABORT_LOGGED,
+    Step.HOLD: Failpoint.NODE_AFTER_HOLD_LOGGED,
+    Step.EXPIRE: Failpoint.NODE_AFTER_EXPIRE_LOGGED,
+}
+
+
+class StepSubmission:
+    """The steps of one call on their way; `done` is resolved once each has its answer, or fails with `CallFailed`."""
+
+    __slots__ = (
+        "_ends",
+        "answers",
+        "arrived_s",
+        "caller",
+        "deadline_s",
+        "done",
+        "first_seen_ns",
+        "log_index",
+        "next_step",
+        "queued_bytes",
+        "record",
+        "records",
+    )
+
+    def __init__(self, record: StepRecord, caller: Caller, deadline_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        """At least one step; `deadline_s` is on the loop's clock."""
+        self.record, self.caller, self.deadline_s = record, caller, deadline_s
+        self.done: asyncio.Future[StepSubmission] = loop.create_future()
+        self.arrived_s = 0.0
+        self.first_seen_ns = 0
+        self.next_step = 0
+        self.records = 0
+        """Log records that may have some of the steps."""
+        self.log_index = 0
+        """At which the last of the steps is applied."""
+        self.answers: dict[int, StepAnswers] = {}
+        """By the step with which each run of answers begins."""
+        sizes = STEP.itemsize + ROW_BYTES * record.steps["rows"].astype(np.int64)
+        self._ends = np.cumsum(sizes + STEP_AMOUNT.itemsize * _amounts_by_step(record))
+        self.queued_bytes = int(self._ends[-1])
+        """Bytes of the steps that are not yet in a log record, as the queue counts them."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether steps are left to be logged."""
+        return self.next_step < len(self.record.steps)
+
+    @property
+    def next_bytes(self) -> int:
+        """Bytes of the next step that waits."""
+        return int(self._ends[self.next_step]) - self._bytes_before(self.next_step)
+
+    def take(self, bytes_max: int) -> "tuple[int, StepRecord]":
+        """Take the next steps, at least one: which is the first, and the steps."""
+        first = self.next_step
+        fit = int(np.searchsorted(self._ends, self._bytes_before(first) + bytes_max, "right"))
+        self.next_step = min(max(fit, first + 1), len(self.record.steps))
+        self.records += 1
+        self.queued_bytes -= self._bytes_before(self.next_step) - self._bytes_before(first)
+        return first, slice_steps(self.record, first, self.next_step)
+
+    def whole_answer(self) -> StepAnswers:
+        """Return the answers in the order of the steps."""
+        return join_answers([self.answers[first] for first in sorted(self.answers)])
+
+    def settle(self, first: int, answers: StepAnswers, log_index: int) -> None:
+        """Note what some of the steps were answered."""
+        self.answers[first] = answers
+        self.log_index = max(self.log_index, log_index)
+        answered = sum(len(part.answers) for part in self.answers.values())
+        if answered == len(self.record.steps) and not self.done.done():
+            self.done.set_result(self)
+
+    def fail(self, fault: Fault) -> None:
+        """End with a fault, and take nothing more; sent again, what was logged answers for itself."""
+        if self.records and fault.logged is Logged.NO:
+            fault = fate_unknown(FATE_UNKNOWN)
+        self.next_step = len(self.record.steps)
+        if not self.done.done():
+            self.done.set_exception(CallFailed(fault))
+
+    def _bytes_before(self, step: int) -> int:
+        return int(self._ends[step - 1]) if step else 0
+
+
+class _Part(NamedTuple):
+    """A run of a submission's steps within one log record."""
+
+    submission: StepSubmission
+    first: int
+    record: StepRecord
+
+
+class StepLane:
+    """Submissions of steps that wait, and the records that are filled from them. On the event loop's thread."""
+
+    def __init__(self, limits: LimitsConfig, *, clock_ns: Callable[[], int], loop: asyncio.AbstractEventLoop) -> None:
+        """`clock_ns` is the leader's clock (UTC)."""
+        self._clock_ns, self._loop = clock_ns, loop
+        self._bytes_max, self._age_s_max = limits.step_queue_bytes_max, limits.queue_age_ms_max / 1000
+        self._bytes_target = limits.log_record_bytes_target
+        self._queue: deque[StepSubmission] = deque()
+        self._waiting_bytes = 0
+        self._in_flight = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits to be logged."""
+        return bool(self._queue)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a record should go now: at rest at once, under load when it is at least half full."""
+        if not self._queue:
+            return False
+        return self._in_flight < SMALL_RECORDS_IN_FLIGHT_MAX or self._waiting_bytes * 2 >= self._bytes_target
+
+    def admit(self, submission: StepSubmission) -> None:
+        """Let steps wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""
+        now_s = self._loop.time()
+        if self._waiting_bytes + submission.queued_bytes > self._bytes_max:
+            raise CallFailed(overloaded(f"{self._waiting_bytes} bytes of steps wait to be logged, as many as may"))
+        if self._queue and now_s - self._queue[0].arrived_s > self._age_s_max:
+            age_ms = int((now_s - self._queue[0].arrived_s) * 1000)
+            raise CallFailed(overloaded(f"steps wait {age_ms} ms to be logged, longer than allowed; slow down"))
+        submission.arrived_s, submission.first_seen_ns = now_s, self._clock_ns()
+        self._queue.append(submission)
+        self._waiting_bytes += submission.queued_bytes
+
+    def next_record(self) -> tuple[bytes, Ticket] | None:
+        """Fill a record; None if all that waited had expired."""
+        parts = self._fill()
+        if not parts:
+            return None
+        self._in_flight += 1
+        joined = parts[0].record if len(parts) == 1 else join_steps([part.record for part in parts])
+        _reach(BEFORE, joined.steps["step"])
+        return self._encode(parts, joined), Ticket(self._answering(parts), self._failing(parts))
+
+    def give_up_waiting(self, fault: Fault) -> None:
+        """End everything that waits with this fault."""
+        waiting, self._queue, self._waiting_bytes = self._queue, deque(), 0
+        for submission in waiting:
+            submission.fail(fault)
+
+    def _fill(self) -> list[_Part]:
+        parts: list[_Part] = []
+        room, now_s = self._bytes_target, self._loop.time()
+        while self._queue and room > 0 and len(parts) < LOG_RECORD_CALLERS_MAX:
+            submission = self._queue[0]
+            if submission.done.done() or now_s >= submission.deadline_s:
+                submission.fail(deadline_passed(_DEADLINE_PASSED))
+            elif parts and submission.next_bytes > room:
+                break
+            else:
+                before = submission.queued_bytes
+                parts.append(_Part(submission, *submission.take(room)))
+                self._waiting_bytes -= before - submission.queued_bytes
+                room -= before - submission.queued_bytes
+            if not submission.waits:
+                self._waiting_bytes -= submission.queued_bytes  # not zero, if it failed half-way
+                self._queue.popleft()
+        return parts
+
+    def _encode(self, parts: list[_Part], joined: StepRecord) -> bytes:
+        callers, row = [], 0
+        for submission, _, record in parts:
+            identity, attempt, _ = submission.caller
+            callers.append(RecordCaller(row, len(record.rows), identity, submission.first_seen_ns, attempt))
+            row += len(record.rows)
+        rows = np.ascontiguousarray(joined.rows).data.cast("B")
+        extra = encode_steps(joined)
+        return encode_log_record(RecordKind.STEPS, rows, timestamp_ns=self._clock_ns(), callers=callers, extra=extra)
+
+    # -- back from the log
+
+    def _answering(self, parts: list[_Part]) -> Callable[[int, Results], None]:
+        def answered(log_index: int, results: Results) -> None:
+            self._in_flight -= 1
+            if isinstance(results, StepAnswers):
+                _reach(AFTER, np.concatenate([part.record.steps["step"] for part in parts]))
+                runs = split_answers(results, [len(part.record.steps) for part in parts])
+                for part, answers in zip(parts, runs, strict=True):
+                    part.submission.settle(part.first, answers, log_index)
+
+        return answered
+
+    def _failing(self, parts: list[_Part]) -> Callable[[Fault], None]:
+        def failed(fault: Fault) -> None:
+            self._in_flight -= 1
+            for part in parts:
+                part.submission.records -= fault.logged is Logged.NO
+                part.submission.fail(fault)
+
+        return failed
+
+
+def slice_steps(record: StepRecord, first: int, last: int) -> StepRecord:
+    """Return steps first..last-1 with their rows, as a payload of its own."""
+    if not first and last == len(record.steps):
+        return record
+    first_row = int(record.steps["first_row"][first])
+    last_row = int(record.steps["first_row"][last]) if last < len(record.steps) else len(record.rows)
+    steps = record.steps[first:last].copy()
+    steps["first_row"] -= np.uint32(first_row)
+    from_amount, to_amount = np.searchsorted(record.amounts["row"], (first_row, last_row))
+    amounts = record.amounts[from_amount:to_amount].copy()
+    amounts["row"] -= np.uint32(first_row)
+    return StepRecord(record.rows[first_row:last_row], steps, record.sides[first_row:last_row], amounts)
+
+
+def _amounts_by_step(record: StepRecord) -> npt.NDArray[np.int64]:
+    """Return how many entries of the amounts each step has, shape (s,)."""
+    of_step = np.searchsorted(record.steps["first_row"], record.amounts["row"], "right") - 1
+    return np.bincount(of_step, minlength=len(record.steps))
+
+
+def _reach(points: dict[Step, Failpoint], steps: npt.NDArray[np.uint8]) -> None:
+    if failpoints.is_armed():
+        for step in np.unique(steps).tolist():
+            failpoints.reach(points.get(step))

@@ -1,0 +1,162 @@
+"""From the admission queue into EVENTS records: many callers' rows, never cutting a chain (DESIGN §10)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.config import LimitsConfig
+from engine.core.limits import LOG_RECORD_BYTES_MAX, LOG_RECORD_CALLERS_MAX
+from engine.core.log_record import Caller as RecordCaller
+from engine.core.log_record import RecordKind, encode_log_record
+from engine.core.records import RECORD_BYTES, Words
+from engine.rpc.faults import Fault, deadline_passed
+from engine.service.admission import AdmissionQueue
+from engine.service.flight import Results, Ticket
+from engine.service.submission import Caller, MissingRows, Submission, words_of_results
+
+SMALL_RECORDS_IN_FLIGHT_MAX: Final = 1
+"""Records less than half full that may be in flight."""
+LOG_RECORD_ROWS_MAX: Final = LOG_RECORD_BYTES_MAX // RECORD_BYTES
+_DEADLINE_PASSED: Final = "the deadline passed before this was logged; retry with a longer one"
+
+
+class Part(NamedTuple):
+    """A run of a submission's rows within one log record."""
+
+    submission: Submission
+    first_row: int
+    record_row: int
+    rows: int
+
+
+class TransferLane:
+    """Submissions that wait, and the records that are filled from them."""
+
+    def __init__(self, limits: LimitsConfig, *, clock_ns: Callable[[], int], loop: asyncio.AbstractEventLoop) -> None:
+        """`clock_ns` is the leader's clock (UTC)."""
+        self._clock_ns, self._loop = clock_ns, loop
+        self._queue = AdmissionQueue(
+            bytes_max=limits.admission_queue_bytes_max,
+            age_s_max=limits.queue_age_ms_max / 1000,
+            live_rows_max=limits.live_batch_transfers_max,
+        )
+        self._rows_target = max(1, limits.log_record_bytes_target // RECORD_BYTES)
+        self._in_flight = 0
+
+    @property
+    def age_s(self) -> float:
+        """How long the oldest waiting submission has waited, seconds."""
+        return self._queue.age_s(self._loop.time())
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits to be logged."""
+        return bool(self._queue)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a record should go now: at rest at once, under load when it is at least half full."""
+        if not self._queue:
+            return False
+        return self._in_flight < SMALL_RECORDS_IN_FLIGHT_MAX or self._queue.waiting_rows * 2 >= self._rows_target
+
+    def admit(self, words: Words, caller: Caller, deadline_s: float) -> "asyncio.Future[Submission]":
+        """Let rows wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""
+        done: asyncio.Future[Submission] = self._loop.create_future()
+        now_s = self._loop.time()
+        submission = Submission(
+            words, caller, done, first_seen_ns=self._clock_ns(), arrived_s=now_s, deadline_s=deadline_s
+        )
+        self._queue.admit(submission, now_s)
+        return done
+
+    def next_record(self) -> tuple[bytes, Ticket] | None:
+        """Fill a record; None if all that waited had expired."""
+        parts: list[Part] = []
+        rows = 0
+        for lane in self._queue.lanes_in_turn():
+            rows = self._fill(lane, parts, rows)
+        if not parts:
+            return None
+        self._in_flight += 1
+        return self._encode(parts), Ticket(
+            lambda index, results: self._answered(parts, index, results), self._failing(parts)
+        )
+
+    def give_up_waiting(self, fault: Fault) -> None:
+        """End everything that waits with this fault."""
+        for submission in self._queue.drain():
+            submission.give_up(fault)
+
+    def _fill(self, lane: "deque[Submission]", parts: list[Part], rows: int) -> int:
+        """Take rows off one lane until the record is full; returns the rows in it."""
+        now_s = self._loop.time()
+        while lane and rows < self._rows_target and len(parts) < LOG_RECORD_CALLERS_MAX:
+            submission = lane[0]
+            if self._is_dropped(submission, now_s):
+                lane.popleft()
+                continue
+            first, taken = submission.take(self._rows_target - rows)
+            if not taken:  # a chain that does not fit behind what is there
+                if rows and rows + submission.first_chain_rows() > LOG_RECORD_ROWS_MAX:
+                    return self._rows_target
+                first, taken = submission.take(submission.first_chain_rows())
+            parts.append(Part(submission, first, rows, taken))
+            submission.in_flight += 1
+            self._queue.waiting_rows -= taken
+            rows += taken
+            if not submission.waiting_rows:
+                lane.popleft()
+        return rows
+
+    def _is_dropped(self, submission: Submission, now_s: float) -> bool:
+        """Whether nobody waits for the rest of a submission any more: expired work is not logged."""
+        if not submission.done.cancelled() and now_s < submission.deadline_s:
+            return False
+        self._queue.waiting_rows -= submission.give_up(deadline_passed(_DEADLINE_PASSED))
+        return True
+
+    def _encode(self, parts: list[Part]) -> bytes:
+        pieces = [part.submission.rows_bytes(part.first_row, part.rows) for part in parts]
+        callers = [
+            RecordCaller(
+                part.record_row,
+                part.rows,
+                part.submission.caller.identity,
+                part.submission.first_seen_ns,
+                part.submission.caller.attempt,
+            )
+            for part in parts
+        ]
+        rows = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return encode_log_record(RecordKind.EVENTS, rows, timestamp_ns=self._clock_ns(), callers=callers)
+
+    # -- back from the log
+
+    def _answered(self, parts: list[Part], log_index: int, results: Results) -> None:
+        self._in_flight -= 1
+        if isinstance(results, np.ndarray):
+            for part in parts:
+                _hand_back(part, log_index, results)
+
+    def _failing(self, parts: list[Part]) -> Callable[[Fault], None]:
+        def failed(fault: Fault) -> None:
+            self._in_flight -= 1
+            for submission, first_row, _, rows in parts:
+                submission.missing.append(MissingRows(first_row, rows, fault))
+                submission.in_flight -= 1
+                submission.settle()
+
+        return failed
+
+
+def _hand_back(part: Part, log_index: int, results: npt.NDArray[np.void]) -> None:
+    submission, first_row, record_row, rows = part
+    submission.result_words[first_row : first_row + rows] = words_of_results(results)[record_row : record_row + rows]
+    submission.log_index = max(submission.log_index, log_index)
+    submission.in_flight -= 1
+    submission.settle()
