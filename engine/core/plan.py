@@ -37,6 +37,7 @@ not decide."""
 
 _HEADER: Final = struct.Struct("<HHHH")
 _AMOUNT: Final = 48
+_FOLLOWED: Final = 64
 _KIND: Final = 122
 _FLAGS: Final = 123
 _ALL: Final = AMOUNT_ALL.to_bytes(16, "little")
@@ -291,6 +292,36 @@ def _difference(one: np.void, other: np.void) -> Outcome:
         if any(bytes(one[field]) != bytes(other[field]) for field in fields):
             return outcome
     return Outcome.ID_REUSED_WITH_DIFFERENT_CHAIN
+
+
+def ids_of(chain: Chain) -> tuple[bytes, ...]:
+    """Return the ids of a chain's legs, 16 bytes each."""
+    return tuple(chain.rows[at : at + 16] for at in range(0, len(chain.rows), RECORD_BYTES))
+
+
+def followed_by(rows: bytes) -> dict[int, bytes]:
+    """Return, by the number of each leg that follows something, the id that it follows. rows: n x 128 bytes."""
+    return {
+        leg: rows[leg * RECORD_BYTES + _FOLLOWED : leg * RECORD_BYTES + _FOLLOWED + 16]
+        for leg, kind in enumerate(rows[_KIND::RECORD_BYTES])
+        if kind in _FOLLOWERS
+    }
+
+
+def is_followed(other: Chain, own: Chain) -> bool:
+    """Whether `other` is merely the chain of what a leg of `own` follows, and has none of its ids.
+
+    A group that knows it laid out otherwise than `own` takes it to be answers with it, and logs nothing: it has no word
+    for `own`.
+    """
+    theirs = set(ids_of(other))
+    return theirs.isdisjoint(ids_of(own)) and not theirs.isdisjoint(followed_by(own.rows).values())
+
+
+def original_in(chain: Chain, followed: bytes) -> Original | None:
+    """Return how the leg of that id was laid out; None if the chain has no such leg."""
+    ids = ids_of(chain)
+    return Original(chain.plan.sides[ids.index(followed)], chain.decider) if followed in ids else None
 
 
 def chain_starts(words: Words) -> npt.NDArray[np.int64]:

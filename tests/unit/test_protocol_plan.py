@@ -23,8 +23,11 @@ from engine.core.plan import (
     decode_chain,
     differences,
     encode_chain,
+    followed_by,
+    is_followed,
     lay_out,
     lay_out_alone,
+    original_in,
     sides_of,
 )
 from engine.core.records import AMOUNT_ALL, Flag, Kind, as_words
@@ -222,3 +225,14 @@ def test_a_leg_in_another_chain_conflicts_by_its_chain_alone() -> None:
     alone = laid_out(row("a"), sides=((A, B),))
     assert differences(alone, whole) == (Outcome.ID_REUSED_WITH_DIFFERENT_CHAIN,)
     assert differences(whole, alone) == (Outcome.ID_REUSED_WITH_DIFFERENT_CHAIN, Outcome.CHAIN_FAILED)
+
+
+def test_a_chain_that_is_merely_followed_is_told_from_one_that_has_taken_an_id() -> None:
+    original = laid_out(row("r1", kind=Kind.RESERVE), row("r2"), sides=((0, 1), (0, 1)))
+    follower = laid_out(row("f1"), row("f2", followed="r1", kind=Kind.COMMIT), sides=((0, 0), (0, 0)))
+    taken = laid_out(row("f2"), row("r1"), sides=((0, 1), (0, 1)))
+    assert is_followed(original, follower)
+    assert not is_followed(taken, follower) and not is_followed(follower, original)
+    assert followed_by(follower.rows) == {1: b"r1".ljust(16, b"\0")}
+    assert original_in(original, b"r1".ljust(16, b"\0")) == Original(Side(0, 1), 1)
+    assert original_in(original, b"xx".ljust(16, b"\0")) is None

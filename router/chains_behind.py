@@ -1,0 +1,56 @@
+"""What is sent once callers have been told: COMMITs, HOLDs, RELEASEs. Bounded; what does not fit is the couriers'."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from engine.rpc.faults import CallFailed
+
+ROWS_MAX: Final = 1 << 16
+"""Transfers whose last steps are on their way behind their callers' answers."""
+BEHIND_S_MAX: Final = 5.0
+"""How long they are tried: then a courier has taken over."""
+
+logger = logging.getLogger(__name__)
+
+Finish = Callable[[float], Awaitable[None]]
+"""Sends what is left, by a deadline on the loop's clock; may raise `CallFailed`."""
+
+
+class Behind:
+    """The last steps of chains whose callers have their answers."""
+
+    def __init__(self) -> None:
+        """Nothing runs yet; needs no event loop."""
+        self.rows = 0
+        """Transfers that are on their way."""
+        self.left_to_couriers = 0
+        """Transfers that did not fit, or could not be sent in time."""
+        self._running: set[asyncio.Task[None]] = set()
+
+    def send(self, rows: int, finish: Finish) -> None:
+        """Finish chains of so many transfers; returns at once."""
+        if not rows:
+            return
+        if self.rows + rows > ROWS_MAX:
+            self.left_to_couriers += rows
+            return
+        self.rows += rows
+        task = asyncio.create_task(self._finish(rows, finish))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def drain(self) -> None:
+        """Wait for everything that is on its way."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _finish(self, rows: int, finish: Finish) -> None:
+        try:
+            await finish(asyncio.get_running_loop().time() + BEHIND_S_MAX)
+        except CallFailed as failed:
+            self.left_to_couriers += rows
+            logger.info("%d transfers are left to their couriers: %s", rows, failed)
+        finally:
+            self.rows -= rows

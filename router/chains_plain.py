@@ -1,0 +1,208 @@
+"""Plain chains between two groups, driven together as arrays: a request per step and group, no object per transfer.
+
+What is sent next, and when callers may be told, comes from `engine.core.plain_chains.plain_table`, which is derived
+from the one driver. A row whose groups answer with another chain than its own leaves the array: it is for
+`router.chains_driven`.
+"""
+
+import asyncio
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.outcomes import Outcome, ResultFlag
+from engine.core.plain_chains import PlainTable, plain_digests, plain_families
+from engine.core.records import Words
+from engine.core.step_answers import ON_RECORD as ANSWERED_BEFORE
+from engine.core.step_answers import OTHER_CHAIN, plain_amounts
+from engine.core.step_record import StepRecord, plain_steps
+from engine.core.word import State, Step
+from engine.rpc.faults import CallFailed, Fault, Logged, Reason, fate_unknown
+from engine.rpc.steps import ON_RECORD
+from router.chains import Rows
+from router.chains_sending import Lane, Replies, SentAs
+
+OTHER: Final = 0
+DECIDER: Final = 1
+STUCK_PAUSE_S: Final = 0.02
+_TO_DECIDER: Final = np.zeros(len(Step), np.bool_)
+_TO_DECIDER[[Step.DECIDE, Step.ABORT, Step.ASK]] = True
+_TOOK_EFFECT: Final = np.zeros(len(State), np.bool_)
+_TOOK_EFFECT[[State.POSTED, State.HELD]] = True
+_OBEYED: Final = np.zeros(len(State), np.bool_)
+_OBEYED[[State.COMMITTED, State.HELD, State.RELEASED, State.REFUSED]] = True
+
+
+class Ways(NamedTuple):
+    """How a run reaches its two groups."""
+
+    other: Lane
+    decider: Lane
+
+
+class PlainRun:
+    """Plain chains between one pair of groups, n of them.
+
+    All arrays are by row. After `until_answered`, each row has an outcome, or a fault, or is for others: `driven`,
+    `stale`.
+    """
+
+    def __init__(self, words: Words, ways: Ways, table: PlainTable, sent_as: SentAs, deadline_ns: int) -> None:
+        """words: shape (n, 16). deadline_ns: UTC, after which couriers of three groups or more may abort."""
+        count = len(words)
+        self.words, self._ways, self._table, self._sent_as = words, ways, table, sent_as
+        self._sides = np.empty((count, 2), np.uint16)
+        self._sides[:] = ways.other.group, ways.decider.group
+        self._digests = plain_digests(words, self._sides)
+        self._families = plain_families(words)
+        self._deadline_ns = deadline_ns
+        self._states = np.zeros((2, count), np.uint8)
+        self._reasons = np.zeros((2, count), np.uint16)
+        self._amounts = np.repeat(words[None, :, 6:8], 2, axis=0)
+        self._given_back = np.zeros((2, count, 2), np.uint64)
+        self._asked = np.zeros(count, np.bool_)
+        self._live = np.ones(count, np.bool_)
+        self.replayed = np.zeros(count, np.bool_)
+        """The first step that was sent was answered from the record."""
+        self.positions = np.zeros(count, np.uint64)
+        self.timestamps = np.zeros(count, np.uint64)
+        self.driven: list[int] = []
+        """Rows that met another chain."""
+        self.stale: list[int] = []
+        """Rows that were placed by an old placement: nothing of them is logged."""
+        self.faults: dict[int, Fault] = {}
+        self.log_indexes: dict[int, int] = {}
+
+    async def until_answered(self, deadline_s: float) -> None:
+        """Drive until every caller can be told; `deadline_s` is on the loop's clock."""
+        loop = asyncio.get_running_loop()
+        while (waiting := self._waiting()).any():
+            before = self._states.copy()
+            await self._round(deadline_s)
+            if loop.time() + STUCK_PAUSE_S >= deadline_s:
+                self._give_up(self._waiting())
+            elif (self._states == before).all() and (self._waiting() == waiting).all():
+                await asyncio.sleep(STUCK_PAUSE_S)
+
+    async def to_the_end(self, deadline_s: float) -> None:
+        """Send what is left to send once callers have been told; what fails is the couriers'."""
+        while self._steps().any():
+            before = self._states.copy()
+            await self._round(deadline_s)
+            if (self._states == before).all():
+                return
+
+    def rows_left(self) -> int:
+        """Return how many rows `to_the_end` has something to send for."""
+        return int(np.count_nonzero(self._steps()))
+
+    def outcomes(self) -> npt.NDArray[np.uint16]:
+        """Return the outcome of each row; without meaning where it has a fault or is for others."""
+        took_effect = _TOOK_EFFECT[self._states[DECIDER]]
+        outcomes: npt.NDArray[np.uint16] = np.where(took_effect, np.uint16(Outcome.POSTED), self._reasons[DECIDER])
+        return outcomes
+
+    def flags(self) -> npt.NDArray[np.uint16]:
+        """Return each row's `ResultFlag`s."""
+        took_effect = _TOOK_EFFECT[self._states[DECIDER]]
+        flags: npt.NDArray[np.uint16] = np.zeros(len(self.words), np.uint16)
+        flags[self.replayed] |= np.uint16(ResultFlag.REPLAYED)
+        flags[took_effect & ~_OBEYED[self._states[OTHER]]] |= np.uint16(ResultFlag.IN_FLIGHT)
+        return flags
+
+    # ---- a round ----
+
+    def _waiting(self) -> npt.NDArray[np.bool_]:
+        answered: npt.NDArray[np.bool_] = self._table.answered[
+            self._families, self._states[OTHER], self._states[DECIDER]
+        ]
+        return self._live & ~answered
+
+    def _steps(self) -> npt.NDArray[np.uint8]:
+        steps: npt.NDArray[np.uint8] = self._table.step[self._families, self._states[OTHER], self._states[DECIDER]]
+        return np.where(self._live, steps, np.uint8(Step.NONE))
+
+    async def _round(self, deadline_s: float) -> None:
+        steps = self._steps()
+        sent, to_decider = steps != Step.NONE, _TO_DECIDER[steps]
+        parts = [(OTHER, np.flatnonzero(sent & ~to_decider)), (DECIDER, np.flatnonzero(sent & to_decider))]
+        sends = [self._send(at, rows, steps[rows], deadline_s) for at, rows in parts if len(rows)]
+        if len(sends) == 1:
+            await sends[0]
+        else:
+            await asyncio.gather(*sends)
+
+    async def _send(self, at: int, rows: Rows, steps: npt.NDArray[np.uint8], deadline_s: float) -> None:
+        lane, fresh = self._ways[at], not self._asked[rows].any()
+        record = self._record(at, rows, steps)
+        try:
+            if fresh:
+                replies = await lane.ask(record, self._sent_as, deadline_s)
+            else:
+                replies = await lane.insist(record, self._sent_as._replace(placement_epoch=ON_RECORD), deadline_s)
+        except CallFailed as failed:
+            self._failed(rows, failed.fault)
+        else:
+            self._learn(at, lane, rows, replies)
+
+    def _record(self, at: int, rows: Rows, steps: npt.NDArray[np.uint8]) -> StepRecord:
+        """The amounts and reasons that a group is told are the other one's."""
+        source = OTHER if at == DECIDER else DECIDER
+        times = np.where(steps == Step.HOLD, self.timestamps[rows], np.uint64(0))
+        times[steps == Step.RESERVE] = self._deadline_ns
+        reasons = np.where(steps == Step.ABORT, self._reasons[source, rows], np.uint16(0))
+        carries = np.isin(steps, (Step.DECIDE, Step.COMMIT, Step.HOLD))
+        amounts = np.where(carries[:, None], self._amounts[source, rows], self.words[rows, 6:8])
+        back = np.where(carries[:, None], self._given_back[source, rows], np.uint64(0))
+        return plain_steps(
+            self.words[rows],
+            self._sides[rows],
+            self._digests[rows],
+            steps,
+            time_ns=times,
+            reasons=reasons,
+            amounts=amounts,
+            given_back=back,
+        )
+
+    # ---- what comes back ----
+
+    def _learn(self, at: int, lane: Lane, rows: Rows, replies: Replies) -> None:
+        answers = replies.answers.answers
+        if replies.log_index:
+            self.log_indexes[lane.group] = max(replies.log_index, self.log_indexes.get(lane.group, 0))
+        known = (answers["flags"] & ANSWERED_BEFORE) != 0
+        known &= answers["state"] != State.NONE
+        self.replayed[rows] = np.where(self._asked[rows], self.replayed[rows], known)
+        self._asked[rows] = True
+        self._states[at, rows] = answers["state"]
+        self._reasons[at, rows] = answers["reason"]
+        self._amounts[at, rows], self._given_back[at, rows] = plain_amounts(replies.answers, self.words[rows, 6:8])
+        if at == DECIDER:
+            self.positions[rows], self.timestamps[rows] = answers["position"], answers["timestamp"]
+        met = rows[(answers["flags"] & OTHER_CHAIN) != 0]
+        if len(met):
+            self.driven += met.tolist()
+            self._live[met] = False
+
+    def _failed(self, rows: Rows, fault: Fault) -> None:
+        """Once a step may have been logged, no fault of a later one can say that nothing was."""
+        for row in rows.tolist():
+            if self._is_answered(row):
+                continue
+            if not self._asked[row] and fault.reason == Reason.PLACEMENT_STALE:
+                self.stale.append(row)
+            elif self._asked[row] and fault.logged is Logged.NO:
+                self.faults[row] = fate_unknown(f"{fault.message} (the transfer is on its way; ask again with its id)")
+            else:
+                self.faults[row] = fault
+        self._live[rows] = False
+
+    def _is_answered(self, row: int) -> bool:
+        return bool(self._table.answered[self._families[row], self._states[OTHER, row], self._states[DECIDER, row]])
+
+    def _give_up(self, waiting: npt.NDArray[np.bool_]) -> None:
+        fault = fate_unknown("the groups of this transfer gave no outcome within the deadline; ask again with its id")
+        self.faults.update((row, fault) for row in np.flatnonzero(waiting).tolist())
+        self._live[waiting] = False

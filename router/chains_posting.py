@@ -1,0 +1,231 @@
+"""A batch of transfers over any number of groups: every chain on its way at once, the answers in order (DESIGN §7)."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.chain_driver import Answer, outcomes
+from engine.core.known import RESULT
+from engine.core.outcomes import ResultFlag
+from engine.core.plain_chains import plain_table
+from engine.core.plan import Chain, ChainFault, Side, sides_of
+from engine.core.records import Words
+from engine.rpc.answers import no_results
+from engine.rpc.faults import CallFailed, Fault, Reason, at_item, fate_unknown
+from router.chains import PlainPart, Rows, sort_chains
+from router.chains_behind import Behind
+from router.chains_driven import DrivenChain, LaneOf, Layout, OriginalElsewhere, ask_earlier, ask_originals, chain_fault
+from router.chains_plain import PlainRun, Ways
+from router.chains_sending import SentAs
+
+PLAIN_RUN_ROWS_MAX: Final = 2048
+"""A larger part is cut, so that its first rows are decided while the last ones are being reserved."""
+LAYOUTS_MAX: Final = 8
+"""How often one chain is laid out anew for what is learned of its originals."""
+NS_PER_S: Final = 1_000_000_000
+
+
+class LocalAnswers(NamedTuple):
+    """What a group answered to rows that lie in it whole."""
+
+    results: npt.NDArray[np.void]
+    """Shape (n,), dtype `RESULT`."""
+    faults: list[Fault]
+    """Each with its item, a row number among those sent."""
+    log_index: int
+
+
+PostLocal = Callable[[int, Words, float], Awaitable[LocalAnswers]]
+"""Posts rows, shape (n, 16), that lie in one group whole: (group, rows, deadline). Raises `CallFailed`."""
+
+
+class Network(NamedTuple):
+    """How the groups are reached, under one placement."""
+
+    lane_of: LaneOf
+    post_local: PostLocal
+    group_of_slot: npt.NDArray[np.uint16]
+    """Shape (4096,)."""
+    hash_seed: int
+    behind: Behind
+
+
+class BatchRun:
+    """One batch on its way: valid rows, shape (n, 16), in which no chain is cut."""
+
+    def __init__(self, words: Words, network: Network, sent_as: SentAs, deadline_s: float) -> None:
+        """`deadline_s` is on the loop's clock."""
+        left_s = deadline_s - asyncio.get_running_loop().time()
+        self.words, self._network, self._sent_as, self._deadline_s = words, network, sent_as, deadline_s
+        self._deadline_ns = time.time_ns() + int(max(left_s, 0.0) * NS_PER_S)
+        self.results = no_results(len(words))
+        """Dtype `RESULT`, shape (n,)."""
+        self.faults: dict[int, Fault] = {}
+        """By row: where there is a fault instead of an outcome."""
+        self.stale: list[int] = []
+        """Rows that were placed by an old placement, and are to be posted again under a new one."""
+        self.log_indexes: dict[int, int] = {}
+        """By group, the log index at which these outcomes are applied."""
+        self._sides = sides_of(words, network.group_of_slot, network.hash_seed)
+
+    async def run(self) -> None:
+        """Give every row an outcome, or a fault, or call it stale."""
+        found = sort_chains(self.words, self._sides)
+        work: list[Coroutine[Any, Any, None]] = [self._local(group, rows) for group, rows in found.local.items()]
+        work += [self._plain(part) for whole in found.plain for part in _cut(whole)]
+        work += [self._driven(rows) for rows in found.driven]
+        await _all(work)
+
+    # ---- chains of one group ----
+
+    async def _local(self, group: int, rows: Rows) -> None:
+        try:
+            found = await self._network.post_local(group, self.words[rows], self._deadline_s)
+        except CallFailed as failed:
+            self._fail(rows, failed.fault)
+            return
+        elsewhere = self._take_local(group, rows, found)
+        await _all([self._driven(chain, redirected=True) for chain in _chains(self.words, rows, elsewhere)])
+
+    def _take_local(self, group: int, rows: Rows, found: LocalAnswers) -> npt.NDArray[np.bool_]:
+        """Take a group's answers over; return which rows it sent elsewhere."""
+        self.results[rows] = found.results
+        self.faults.update((int(rows[fault.item or 0]), fault) for fault in found.faults)
+        self._note_log_index(group, found.log_index)
+        elsewhere: npt.NDArray[np.bool_] = (found.results["flags"] & ResultFlag.DECIDED_ELSEWHERE) != 0
+        return elsewhere
+
+    # ---- plain chains ----
+
+    async def _plain(self, part: PlainPart) -> None:
+        rows = part.rows
+        try:
+            ways = Ways(self._network.lane_of(part.other), self._network.lane_of(part.decider))
+        except CallFailed as failed:
+            self._fail(rows, failed.fault)
+            return
+        run = PlainRun(self.words[rows], ways, _TABLE, self._sent_as, self._deadline_ns)
+        await run.until_answered(self._deadline_s)
+        self._network.behind.send(run.rows_left(), run.to_the_end)
+        self._take_plain(rows, run, part.decider)
+        replayed = run.replayed
+        await _all([self._driven(rows[at : at + 1], replayed=bool(replayed[at])) for at in run.driven])
+
+    def _take_plain(self, rows: Rows, run: PlainRun, decider: int) -> None:
+        results = np.empty(len(rows), RESULT)
+        results["position"], results["timestamp"] = run.positions, run.timestamps
+        results["outcome"], results["flags"], results["group"] = run.outcomes(), run.flags(), decider
+        self.results[rows] = results
+        for at, fault in run.faults.items():
+            self._fail(rows[at : at + 1], fault)
+        self.stale += rows[run.stale].tolist()
+        for group, log_index in run.log_indexes.items():
+            self._note_log_index(group, log_index)
+
+    # ---- all others ----
+
+    async def _driven(self, rows: Rows, *, redirected: bool = False, replayed: bool = False) -> None:
+        try:
+            await self._drive(rows, redirected, replayed)
+        except CallFailed as failed:
+            self._fail(rows, failed.fault)
+
+    async def _drive(self, rows: Rows, redirected: bool, replayed: bool) -> None:
+        """Lay a chain out, and again while more is learned of what it follows; drive it to its answer."""
+        layout = Layout(self.words[rows].tobytes(), [Side(*side) for side in self._sides[rows].tolist()])
+        if layout.followed and (redirected or layout.legs > 1):
+            await ask_originals(layout, self._network.lane_of, self._sent_as, self._deadline_s)
+        for _ in range(LAYOUTS_MAX):
+            driven = await self._laid_out(layout)
+            if not driven.own.crosses and not redirected:
+                redirected = await self._drive_local(rows, driven.own)
+                if not redirected:
+                    return
+                await ask_originals(layout, self._network.lane_of, self._sent_as, self._deadline_s)
+                continue
+            try:
+                told = await driven.until_answered(self._deadline_s)
+            except OriginalElsewhere as elsewhere:
+                layout.learn(elsewhere.chain)
+                continue
+            self._network.behind.send(len(rows), driven.to_the_end)
+            self._take_driven(rows, driven, told, replayed)
+            return
+        raise CallFailed(fate_unknown("what this chain follows is changing at this moment; ask again with its ids"))
+
+    async def _laid_out(self, layout: Layout) -> DrivenChain:
+        own, network = layout.own(), self._network
+        if not isinstance(own, ChainFault):
+            return DrivenChain(own, network.lane_of, self._sent_as, self._deadline_ns)
+        earlier = None
+        if layout.followed:  # it may have been laid out, and refused, before its originals were known
+            earlier = await ask_earlier(layout, network.lane_of, self._sent_as, self._deadline_s, self._deadline_ns)
+        if earlier is None:
+            raise CallFailed(chain_fault(own))
+        return earlier
+
+    async def _drive_local(self, rows: Rows, own: Chain) -> bool:
+        """Let one group log a chain that lies in it whole; return whether it sent it elsewhere."""
+        found = await self._network.post_local(own.decider, self.words[rows], self._deadline_s)
+        return bool(self._take_local(own.decider, rows, found).any())
+
+    def _take_driven(self, rows: Rows, driven: DrivenChain, told: Answer, replayed: bool) -> None:
+        own, word = driven.own, told.word
+        results = no_results(len(rows))
+        results["outcome"], results["group"] = outcomes(own, told), word.chain.decider
+        if word.chain.rows == own.rows:
+            legs = np.arange(len(rows), dtype=np.uint64)
+            results["position"], results["timestamp"] = word.position + legs, word.timestamp_ns + legs
+            results["flags"] = (ResultFlag.REPLAYED if replayed or driven.replayed else 0) | (
+                ResultFlag.IN_FLIGHT if told.in_flight else 0
+            )
+        self.results[rows] = results
+        for group, log_index in driven.log_indexes.items():
+            self._note_log_index(group, log_index)
+
+    # ---- notes ----
+
+    def _fail(self, rows: Rows, fault: Fault) -> None:
+        if fault.reason == Reason.PLACEMENT_STALE:
+            self.stale += rows.tolist()
+            return
+        self.results[rows] = no_results(len(rows))
+        self.faults.update((row, at_item(fault, row)) for row in rows.tolist())
+
+    def _note_log_index(self, group: int, log_index: int) -> None:
+        if log_index:
+            self.log_indexes[group] = max(log_index, self.log_indexes.get(group, 0))
+
+
+_TABLE: Final = plain_table()
+
+
+def _cut(part: PlainPart) -> list[PlainPart]:
+    starts = range(0, len(part.rows), PLAIN_RUN_ROWS_MAX)
+    return [part._replace(rows=part.rows[start : start + PLAIN_RUN_ROWS_MAX]) for start in starts]
+
+
+def _chains(words: Words, rows: Rows, wanted: npt.NDArray[np.bool_]) -> list[Rows]:
+    """Return the rows of each chain of which a row is wanted."""
+    if not wanted.any():
+        return []
+    linked = (words[rows, 15] & _LINKED) != 0
+    number = np.concatenate(([0], np.cumsum(~linked)[:-1]))
+    return [rows[number == one] for one in np.unique(number[wanted])]
+
+
+_LINKED: Final = np.uint64(1 << 24)
+
+
+async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
+    """Do everything side by side; what only one has to do needs no task of its own."""
+    if len(work) == 1:
+        await work[0]
+    elif work:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
