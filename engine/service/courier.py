@@ -1,0 +1,215 @@
+"""The courier: each leader drives the open chains of its own log to their end, whatever died (DESIGN §7).
+
+It scans the chains that its group still reserves for, oldest first, a page at a time, and lets the pure driver that
+routers use say what to send: reserve where that is missing, decide, tell the others. A router that lives is faster;
+so chains are left alone for a grace. Nothing is remembered between two scans but which groups did not answer: what is
+open is in the log, and every step may be repeated.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+from engine.core.chain_driver import Facts, next_steps
+from engine.core.word import Order, Step, Word
+from engine.service.courier_outbox import Errand, Outbox, Send
+
+LOG: Final = logging.getLogger(__name__)
+
+SCAN_EVERY_S: Final = 0.1
+"""Between two scans of all that is open."""
+PAGE_CHAINS_MAX: Final = 512
+"""Chains read in one go."""
+ACTIVE_CHAINS_MAX: Final = 4096
+"""Chains driven at a time."""
+DRIVES_A_TURN_MAX: Final = 64
+"""Chains begun before the event loop may do something else."""
+NONE_BEFORE: Final = -1
+
+_Key = tuple[Step, int, bytes, int]
+
+
+class OpenChain(NamedTuple):
+    """A chain that waits for its decider here, or a hold of it that is past its deadline."""
+
+    position: int
+    """Journal position of its first row in this group: what pages go by."""
+    since_ns: int
+    """When that was logged."""
+    deadline_ns: int
+    """RESERVED: after which this group may ask the decider to abort; 0: never. HELD: of the hold."""
+    word: Word
+    """This group's."""
+
+
+ReadPage = Callable[[int, int], Awaitable[Sequence[OpenChain]]]
+"""Reads up to so many open chains behind a position, in order of position, as this replica has applied them."""
+
+
+class _Drive:
+    """One chain on its way: the words that are known, and what was sent. Each order is sent once; the next scan may."""
+
+    __slots__ = ("facts", "opened", "outstanding", "sent", "waits_for", "words")
+
+    def __init__(self, opened: OpenChain, group: int, overdue: bool) -> None:
+        self.opened = opened
+        self.facts = Facts(group, overdue)
+        self.words: dict[int, Word] = {group: opened.word}
+        self.sent: set[_Key] = set()
+        self.outstanding = 0
+        self.waits_for: set[int] = set()
+
+    def new_orders(self) -> list[Order]:
+        """Return what the driver says now and was not sent before."""
+        fresh = []
+        for order in next_steps(self.opened.word.chain, self.words, self.facts):
+            key = (order.step, order.group, order.chain.digest, order.leg)
+            if key not in self.sent:
+                self.sent.add(key)
+                fresh.append(order)
+        return fresh
+
+    def time_of(self, order: Order) -> int:
+        """Return the time that a step carries: RESERVE the chain's deadline here, HOLD when it was decided."""
+        if order.step is Step.RESERVE:
+            return self.opened.deadline_ns
+        if order.step is Step.HOLD and order.chain.decider in self.words:
+            return self.words[order.chain.decider].timestamp_ns
+        return 0
+
+
+class Courier:
+    """Drives open chains while `is_leader` says so. On the event loop's thread."""
+
+    def __init__(
+        self,
+        group: int,
+        read_page: ReadPage,
+        senders: Callable[[int], Send],
+        *,
+        is_leader: Callable[[], bool],
+        clock_ns: Callable[[], int],
+        grace_ns: int,
+    ) -> None:
+        """`senders` gives the way to a group, the own one included; raises `CallFailed` for one that is not known."""
+        self._group, self._read_page, self._senders = group, read_page, senders
+        self._is_leader, self._clock_ns, self._grace_ns = is_leader, clock_ns, grace_ns
+        self._outboxes: dict[int, Outbox] = {}
+        self._active: dict[bytes, _Drive] = {}
+        self._moved = asyncio.Event()
+        self._scanning: asyncio.Task[None] | None = None
+        self.driven = 0
+        """Chains driven as far as they would go, since the start."""
+        self.waits_for: dict[bytes, frozenset[int]] = {}
+        """By chain id: the groups that did not answer when it was driven last; at most `ACTIVE_CHAINS_MAX`."""
+
+    def start(self) -> None:
+        """Begin to scan."""
+        self._scanning = asyncio.create_task(self._scan_for_ever(), name="courier")
+
+    def stop(self) -> None:
+        """Send nothing more; what is open is for the next leader."""
+        if self._scanning is not None:
+            self._scanning.cancel()
+        for outbox in self._outboxes.values():
+            outbox.close()
+
+    async def scan(self) -> None:
+        """Begin to drive everything that is open and has had its grace, page after page."""
+        after, found = NONE_BEFORE, set[bytes]()
+        while self._is_leader():
+            page = await self._read_page(after, PAGE_CHAINS_MAX)
+            await self._begin(page)
+            found.update(opened.word.chain.chain_id for opened in page)
+            if len(page) < PAGE_CHAINS_MAX or not self._had_grace(page[-1]):
+                self._forget_all_but(found)
+                return
+            after = page[-1].position
+
+    async def at_rest(self) -> None:
+        """Wait until nothing is being driven."""
+        while self._active:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _scan_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SCAN_EVERY_S)
+            try:
+                await self.scan()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                LOG.exception("a scan of the open chains failed; the next one follows")
+
+    def _forget_all_but(self, found: set[bytes]) -> None:
+        """A chain that is open no more waits for nobody."""
+        for chain_id in [one for one in self.waits_for if one not in found]:
+            del self.waits_for[chain_id]
+
+    def _had_grace(self, opened: OpenChain) -> bool:
+        return opened.since_ns + self._grace_ns <= self._clock_ns()
+
+    async def _begin(self, page: Sequence[OpenChain]) -> None:
+        for number, opened in enumerate(page):
+            while len(self._active) >= ACTIVE_CHAINS_MAX:
+                self._moved.clear()
+                await self._moved.wait()
+            if opened.word.chain.chain_id not in self._active and self._had_grace(opened):
+                self._drive(opened)
+            if number % DRIVES_A_TURN_MAX == DRIVES_A_TURN_MAX - 1:
+                await asyncio.sleep(0)
+
+    def _drive(self, opened: OpenChain) -> None:
+        overdue = 0 < opened.deadline_ns <= self._clock_ns()
+        drive = _Drive(opened, self._group, overdue)
+        self._active[opened.word.chain.chain_id] = drive
+        self._advance(drive)
+
+    def _advance(self, drive: _Drive) -> None:
+        orders = drive.new_orders()
+        drive.outstanding += len(orders)
+        for order in orders:
+            self._outbox(order.group).put(
+                Errand(
+                    order,
+                    drive.time_of(order),
+                    lambda errand, word: self._learned(drive, errand, word),
+                    lambda errand: self._failed(drive, errand),
+                )
+            )
+        self._end_if_idle(drive)
+
+    def _learned(self, drive: _Drive, errand: Errand, word: Word | None) -> None:
+        drive.outstanding -= 1
+        drive.waits_for.discard(errand.order.group)
+        if word is not None:
+            drive.words[errand.order.group] = word
+        try:
+            self._advance(drive)
+        except Exception:  # one chain that cannot be driven must not hold up the others of its request
+            LOG.exception("chain %s cannot be driven", drive.opened.word.chain.chain_id.hex())
+            self._end_if_idle(drive)
+
+    def _failed(self, drive: _Drive, errand: Errand) -> None:
+        drive.outstanding -= 1
+        drive.waits_for.add(errand.order.group)
+        self._end_if_idle(drive)
+
+    def _end_if_idle(self, drive: _Drive) -> None:
+        """Let go of a chain for which nothing is on its way: it has ended, or waits for a group, or a deadline."""
+        chain_id = drive.opened.word.chain.chain_id
+        if drive.outstanding or self._active.get(chain_id) is not drive:
+            return
+        del self._active[chain_id]
+        self.waits_for.pop(chain_id, None)
+        if drive.waits_for and len(self.waits_for) < ACTIVE_CHAINS_MAX:
+            self.waits_for[chain_id] = frozenset(drive.waits_for)
+        self.driven += not drive.waits_for
+        self._moved.set()
+
+    def _outbox(self, group: int) -> Outbox:
+        if group not in self._outboxes:
+            self._outboxes[group] = Outbox(group, self._senders(group))
+        return self._outboxes[group]
