@@ -13,7 +13,7 @@ class StepWorker(ImmediateWorker):
         super().__init__()
         self.jobs: deque[tuple[Job, Done]] = deque()
 
-    def submit(self, job: Job, done: Done) -> None:
+    def submit(self, job: Job, done: Done, *, brief: bool = False) -> None:
         """See `Worker`."""
         self.jobs.append((job, done))
 

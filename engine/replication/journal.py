@@ -231,11 +231,15 @@ class SegmentedLog:
     # -- durability
 
     def start_sync(self) -> None:
-        """Hand everything appended so far to the worker; if a group is under way, it goes with the next by itself."""
+        """Hand everything appended so far to the worker; if a group is under way, it goes with the next by itself.
+
+        The worker may write a small group at once: `on_durable` is then called from inside."""
         if self._in_flight is not None or not self._tail.group.writes:
             return
         group = self._in_flight = self._tail.hand_over(self._index.last_index)
-        self._worker.submit(lambda: self._files.write(group.writes), self._group_over)
+        self._worker.submit(
+            lambda: self._files.write(group.writes), self._group_over, brief=self._files.writes_briefly(group.writes)
+        )
 
     def sync_now(self) -> None:
         """Return once everything appended is durable. Blocks; `on_durable` is called later, not from inside."""

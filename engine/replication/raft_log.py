@@ -1,9 +1,9 @@
 """`RaftLog`: the replicated log of one group on this replica, on PySyncObj's core.
 
 Everything happens on the event loop's thread in **turns**. What arrives (a message, a proposal, a finished sync)
-changes state at once and asks for a turn; the turn lets the library tick, fills the windows of followers, sends the one
-ack that is owed, starts the next group of writes, and only then calls back whoever waits. A record is handed to `apply`
-once it is committed by a quorum *and* durable here, so the store never runs ahead of its own log.
+changes state at once and asks for a turn; the turn lets the library tick, fills the windows of followers, starts the
+next group of writes, sends the one ack that is owed, and only then calls back whoever waits. A record is handed to
+`apply` once it is committed by a quorum *and* durable here, so the store never runs ahead of its own log.
 
 What ends the process goes to `stop_process` as an `EngineStopped`; after that this log does nothing more.
 """
@@ -288,11 +288,12 @@ class RaftLog:
         self._election.after_tick()
         if self._core.is_leader:
             self._lead()
+            self._transport.flush()  # followers write while this replica does
+        self._journal.write_soon()
         ack = self._acks.due(self._core.term, self._journal.durable_index)
         if ack is not None:
             self._transport.send(*ack)
         self._transport.flush()
-        self._journal.write_soon()
         self._tell()
 
     def _notice_stall(self) -> None:

@@ -27,6 +27,8 @@ SCRAPS_MAX: Final = 1
 With the spare that is ready, one is enough to never allocate while the store keeps up."""
 JOIN_BYTES_MAX: Final = 4096
 """Buffers that are smaller than this on average are joined before a write; larger ones go to the kernel as they are."""
+BRIEF_WRITE_BYTES_MAX: Final = 16 << 10
+"""A write up to this size takes no longer than its sync."""
 
 _SEGMENT: Final = "segment-"
 _SCRAP: Final = "scrap-"
@@ -96,6 +98,13 @@ class SegmentFiles:
             self.disk.pwrite(self.descriptors[number], _joined(buffers), offset)
         for number in dict.fromkeys(write.number for write in writes):
             self.disk.sync(self.descriptors[number])
+
+    def writes_briefly(self, writes: Sequence[Write]) -> bool:
+        """Whether a group is one small write into a segment that exists."""
+        one = writes[0]
+        return (
+            len(writes) == 1 and one.number in self.descriptors and sum(map(len, one.buffers)) <= BRIEF_WRITE_BYTES_MAX
+        )
 
     def read(self, number: int, offset: int, length: int) -> bytes:
         """Read from a segment; DATA_MISSING if its file is not there."""

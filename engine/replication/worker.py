@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -15,13 +16,19 @@ Done = Callable[[EngineStopped | None], None]
 
 WAIT_S_MAX: Final = 60.0
 """The longest that the loop waits for the disk, when it must wait (a vote); then the disk counts as failed."""
+BRIEF_S_MAX: Final = 0.002
+"""A job that took longer was not brief."""
+BRIEF_JOBS_TO_TRUST: Final = 16
+"""So many brief jobs in a row, and the next one may hold up the loop."""
+REST_S_MIN: Final = 0.001
+"""A disk that was at work until less than this ago is busy: the loop has better things to do than to wait for it."""
 
 
 class Worker(Protocol):
     """Runs jobs one at a time, in the order in which they were submitted."""
 
-    def submit(self, job: Job, done: Done) -> None:
-        """Run `job` off the loop, then `done` on it."""
+    def submit(self, job: Job, done: Done, *, brief: bool = False) -> None:
+        """Run `job` off the loop, then `done` on it. A `brief` one may run at once: `done` is then called from here."""
 
     def wait(self) -> None:
         """Block until every job submitted is over and its `done` was called, here and now."""
@@ -33,9 +40,34 @@ class Worker(Protocol):
         """Finish what was submitted and end."""
 
 
+class Pace:
+    """How quickly jobs were done lately: whether the loop may wait for the next one.
+
+    Handing a small write to a thread and back costs more than a good disk takes for it (docs/decisions/0010), and
+    at rest the loop has nothing else to do. One slow job, and the thread has them all until the disk is trusted anew.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known, so nothing is trusted."""
+        self._untrusted, self._ended_s = BRIEF_JOBS_TO_TRUST, 0.0
+
+    def may_wait(self) -> bool:
+        """Whether a brief job is brief enough, and the disk at rest."""
+        return not self._untrusted and time.monotonic() - self._ended_s >= REST_S_MIN
+
+    def run(self, job: Job) -> EngineStopped | None:
+        """Run a job and note how long it took; its failure is a value."""
+        began_s = time.monotonic()
+        failure = _failure_of(job)
+        self._ended_s = time.monotonic()
+        brief = self._ended_s - began_s <= BRIEF_S_MAX
+        self._untrusted = max(0, self._untrusted - 1) if brief else BRIEF_JOBS_TO_TRUST
+        return failure
+
+
 class ThreadWorker:
     """One thread. Its Python work is taking a job and posting its end: the job itself is system calls without the
-    GIL."""
+    GIL. Brief jobs run in the loop's thread while that is quicker (`Pace`)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str = "log-sync") -> None:
         """Starts the thread; `loop` is where `done` is called."""
@@ -43,14 +75,17 @@ class ThreadWorker:
         self._jobs: queue.SimpleQueue[tuple[Job, Done] | None] = queue.SimpleQueue()
         self._over: queue.SimpleQueue[tuple[Done, EngineStopped | None]] = queue.SimpleQueue()
         self._outstanding = 0
+        self._pace = Pace()
         # A daemon: a disk that never answers must not keep a process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, done: Done) -> None:
+    def submit(self, job: Job, done: Done, *, brief: bool = False) -> None:
         """As `Worker.submit`. The number of jobs is bounded by the log: one group, one spare, one recycling."""
+        if brief and not self._outstanding and self._pace.may_wait():
+            return done(self._pace.run(job))
         self._outstanding += 1
-        self._jobs.put((job, done))
+        return self._jobs.put((job, done))
 
     def wait(self) -> None:
         """As `Worker.wait`; raise SYNC_FAILED if the disk does not answer within `WAIT_S_MAX`."""
@@ -74,7 +109,7 @@ class ThreadWorker:
     def _run(self) -> None:
         while (item := self._jobs.get()) is not None:
             job, done = item
-            self._over.put((done, _failure_of(job)))
+            self._over.put((done, self._pace.run(job)))
             try:
                 self._loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:  # the loop is closed; `wait` still finds what is over
@@ -102,7 +137,7 @@ class ImmediateWorker:
         """Nothing to start."""
         self._soon: list[Callable[[], None]] = []
 
-    def submit(self, job: Job, done: Done) -> None:
+    def submit(self, job: Job, done: Done, *, brief: bool = False) -> None:
         """As `Worker.submit`, before it returns."""
         done(_failure_of(job))
 

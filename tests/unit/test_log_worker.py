@@ -8,7 +8,7 @@ import pytest
 
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication import worker as worker_module
-from engine.replication.worker import ImmediateWorker, ThreadWorker
+from engine.replication.worker import BRIEF_JOBS_TO_TRUST, ImmediateWorker, Pace, ThreadWorker
 
 
 class Steps:
@@ -91,6 +91,76 @@ async def test_stopping_finishes_what_was_submitted() -> None:
     worker.stop()
     worker.stop()
     assert ran == [1]
+
+
+@pytest.fixture
+def pace(monkeypatch: pytest.MonkeyPatch) -> "Clock":
+    """A clock that the test moves, for `Pace`."""
+    clock = Clock()
+    monkeypatch.setattr(worker_module, "time", clock)
+    return clock
+
+
+class Clock:
+    """Stands in for the module `time`; every job takes `job_s`."""
+
+    def __init__(self) -> None:
+        self.now_s, self.job_s = 100.0, 0.0001
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def job(self) -> None:
+        self.now_s += self.job_s
+
+
+def trusted(clock: Clock) -> Pace:
+    """A pace that has seen enough brief jobs, of a disk at rest."""
+    made = Pace()
+    for _ in range(BRIEF_JOBS_TO_TRUST):
+        assert not made.may_wait()
+        made.run(clock.job)
+    clock.now_s += 1.0
+    return made
+
+
+def test_the_loop_waits_for_a_disk_that_is_quick_and_at_rest(pace: Clock) -> None:
+    made = trusted(pace)
+    assert made.may_wait()
+    made.run(pace.job)
+    assert not made.may_wait()  # it was at work just now
+    pace.now_s += 1.0
+    assert made.may_wait()
+
+
+def test_one_slow_job_sends_the_next_ones_to_the_thread(pace: Clock) -> None:
+    made = trusted(pace)
+    pace.job_s = 0.05
+    made.run(pace.job)
+    pace.job_s = 0.0001
+    for _ in range(BRIEF_JOBS_TO_TRUST):
+        pace.now_s += 1.0
+        assert not made.may_wait()
+        made.run(pace.job)
+    pace.now_s += 1.0
+    assert made.may_wait()
+
+
+async def test_a_brief_job_runs_at_once_only_while_nothing_else_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "may_wait", lambda self: True)
+    worker, own, threads = ThreadWorker(asyncio.get_running_loop()), threading.get_ident(), list[int]()
+    over = list[EngineStopped | None]()
+
+    def job() -> None:
+        threads.append(threading.get_ident())
+
+    worker.submit(job, over.append, brief=True)
+    assert (threads, over) == ([own], [None])
+    worker.submit(job, over.append)
+    worker.submit(job, over.append, brief=True)
+    worker.stop()
+    assert len(threads) == 3
+    assert own not in threads[1:]
 
 
 def test_without_a_loop_a_job_is_over_before_submit_returns() -> None:
