@@ -23,48 +23,53 @@ _sym_db = _symbol_database.Default()
 
 
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from postingengine.v1 import transfer_pb2 as postingengine_dot_v1_dot_transfer__pb2
 from postingengine.v1 import types_pb2 as postingengine_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$postingengine/v1/admin_service.proto\x12\x10postingengine.v1\x1a\x17google/rpc/status.proto\x1a\x1cpostingengine/v1/types.proto\"(\n\tSlotRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x84\x03\n\x12ReplicaDescription\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12+\n\x04role\x18\x03 \x01(\x0e\x32\x1d.postingengine.v1.ReplicaRole\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x17\n\x0f\x66irst_log_index\x18\x05 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x06 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x07 \x01(\x04\x12\x15\n\rdurable_index\x18\x08 \x01(\x04\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12\x13\n\x0blag_records\x18\n \x01(\x04\x12\x11\n\tlog_bytes\x18\x0b \x01(\x04\x12\x15\n\rnext_position\x18\x0c \x01(\x04\x12\x16\n\x0eread_model_lag\x18\r \x01(\x04\x12\x11\n\tuptime_ms\x18\x0e \x01(\x04\x12\x0f\n\x07version\x18\x0f \x01(\t\x12!\n\x05\x66\x61ult\x18\x10 \x01(\x0b\x32\x12.google.rpc.Status\"\xc2\x01\n\x10GroupDescription\x12\r\n\x05group\x18\x01 \x01(\r\x12*\n\x05slots\x18\x02 \x03(\x0b\x32\x1b.postingengine.v1.SlotRange\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\x36\n\x08replicas\x18\x04 \x03(\x0b\x32$.postingengine.v1.ReplicaDescription\x12\x10\n\x08\x61\x63\x63ounts\x18\x05 \x01(\x04\x12\x19\n\x11open_reservations\x18\x06 \x01(\x04\"\x18\n\x16\x44\x65scribeClusterRequest\"\xcd\x01\n\x17\x44\x65scribeClusterResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x02 \x01(\x04\x12\x11\n\thash_seed\x18\x03 \x01(\x06\x12\x32\n\x06groups\x18\x04 \x03(\x0b\x32\".postingengine.v1.GroupDescription\x12)\n\x07ledgers\x18\x05 \x03(\x0b\x32\x18.postingengine.v1.Ledger\x12\x13\n\x0b\x64ifferences\x18\x06 \x03(\t\"H\n\x0fListOpenRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x8b\x02\n\x0fOpenReservation\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x15\n\rdebit_account\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63redit_account\x18\x03 \x01(\x0c\x12\x0e\n\x06ledger\x18\x04 \x01(\r\x12)\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12,\n\tremaining\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x11\n\ttimestamp\x18\x07 \x01(\x06\x12\x10\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x06\x12\x0e\n\x06\x61ge_ns\x18\t \x01(\x04\x12\r\n\x05group\x18\n \x01(\r\x12\x10\n\x08position\x18\x0b \x01(\x04\"\x92\x01\n\x10ListOpenResponse\x12\x37\n\x0creservations\x18\x01 \x03(\x0b\x32!.postingengine.v1.OpenReservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x07read_at\x18\x03 \x03(\x0b\x32\x1b.postingengine.v1.ReadPoint\"\x1e\n\x0c\x41uditRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\"\xbf\x02\n\x12LedgerTrialBalance\x12\x0e\n\x06ledger\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63ounts\x18\x02 \x01(\x04\x12\x30\n\rdebits_posted\x18\x03 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x31\n\x0e\x63redits_posted\x18\x04 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x32\n\x0f\x64\x65\x62its_reserved\x18\x05 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x33\n\x10\x63redits_reserved\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x39\n\x16reservations_remaining\x18\x07 \x01(\x0b\x32\x19.postingengine.v1.Uint128\"_\n\x0eTransitBalance\x12\x12\n\npeer_group\x18\x01 \x01(\r\x12\x0e\n\x06ledger\x18\x02 \x01(\r\x12)\n\x07\x62\x61lance\x18\x03 \x01(\x0b\x32\x18.postingengine.v1.Int128\"\xa5\x02\n\nGroupAudit\x12,\n\x07read_at\x18\x01 \x01(\x0b\x32\x1b.postingengine.v1.ReadPoint\x12\x15\n\rnext_position\x18\x02 \x01(\x04\x12<\n\x0etrial_balances\x18\x03 \x03(\x0b\x32$.postingengine.v1.LedgerTrialBalance\x12:\n\x10transit_balances\x18\x04 \x03(\x0b\x32 .postingengine.v1.TransitBalance\x12\x12\n\nstate_hash\x18\x05 \x01(\x0c\x12\x10\n\x08\x62\x61lanced\x18\x06 \x01(\x08\x12!\n\x05\x66\x61ult\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07replica\x18\x08 \x01(\t\"=\n\rAuditResponse\x12,\n\x06groups\x18\x01 \x03(\x0b\x32\x1c.postingengine.v1.GroupAudit\";\n\x19TransferLeadershipRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\",\n\x1aTransferLeadershipResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t*{\n\x0bReplicaRole\x12\x1c\n\x18REPLICA_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13REPLICA_ROLE_LEADER\x10\x01\x12\x19\n\x15REPLICA_ROLE_FOLLOWER\x10\x02\x12\x1a\n\x16REPLICA_ROLE_CANDIDATE\x10\x03\x32\x84\x03\n\x0c\x41\x64minService\x12\x66\n\x0f\x44\x65scribeCluster\x12(.postingengine.v1.DescribeClusterRequest\x1a).postingengine.v1.DescribeClusterResponse\x12Q\n\x08ListOpen\x12!.postingengine.v1.ListOpenRequest\x1a\".postingengine.v1.ListOpenResponse\x12H\n\x05\x41udit\x12\x1e.postingengine.v1.AuditRequest\x1a\x1f.postingengine.v1.AuditResponse\x12o\n\x12TransferLeadership\x12+.postingengine.v1.TransferLeadershipRequest\x1a,.postingengine.v1.TransferLeadershipResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$postingengine/v1/admin_service.proto\x12\x10postingengine.v1\x1a\x17google/rpc/status.proto\x1a\x1fpostingengine/v1/transfer.proto\x1a\x1cpostingengine/v1/types.proto\"(\n\tSlotRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x84\x03\n\x12ReplicaDescription\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12+\n\x04role\x18\x03 \x01(\x0e\x32\x1d.postingengine.v1.ReplicaRole\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x17\n\x0f\x66irst_log_index\x18\x05 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x06 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x07 \x01(\x04\x12\x15\n\rdurable_index\x18\x08 \x01(\x04\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12\x13\n\x0blag_records\x18\n \x01(\x04\x12\x11\n\tlog_bytes\x18\x0b \x01(\x04\x12\x15\n\rnext_position\x18\x0c \x01(\x04\x12\x16\n\x0eread_model_lag\x18\r \x01(\x04\x12\x11\n\tuptime_ms\x18\x0e \x01(\x04\x12\x0f\n\x07version\x18\x0f \x01(\t\x12!\n\x05\x66\x61ult\x18\x10 \x01(\x0b\x32\x12.google.rpc.Status\"\xc2\x01\n\x10GroupDescription\x12\r\n\x05group\x18\x01 \x01(\r\x12*\n\x05slots\x18\x02 \x03(\x0b\x32\x1b.postingengine.v1.SlotRange\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\x36\n\x08replicas\x18\x04 \x03(\x0b\x32$.postingengine.v1.ReplicaDescription\x12\x10\n\x08\x61\x63\x63ounts\x18\x05 \x01(\x04\x12\x19\n\x11open_reservations\x18\x06 \x01(\x04\"\x18\n\x16\x44\x65scribeClusterRequest\"\xcd\x01\n\x17\x44\x65scribeClusterResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x02 \x01(\x04\x12\x11\n\thash_seed\x18\x03 \x01(\x06\x12\x32\n\x06groups\x18\x04 \x03(\x0b\x32\".postingengine.v1.GroupDescription\x12)\n\x07ledgers\x18\x05 \x03(\x0b\x32\x18.postingengine.v1.Ledger\x12\x13\n\x0b\x64ifferences\x18\x06 \x03(\t\"H\n\x0fListOpenRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x9c\x02\n\x0fOpenReservation\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x15\n\rdebit_account\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63redit_account\x18\x03 \x01(\x0c\x12\x0e\n\x06ledger\x18\x04 \x01(\r\x12)\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12,\n\tremaining\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x11\n\ttimestamp\x18\x07 \x01(\x06\x12\x10\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x06\x12\x0e\n\x06\x61ge_ns\x18\t \x01(\x04\x12\r\n\x05group\x18\n \x01(\r\x12\x10\n\x08position\x18\x0b \x01(\x04\x12\x0f\n\x07\x64\x65\x63ider\x18\x0c \x01(\r\"\xd8\x01\n\x07OpenLeg\x12\n\n\x02id\x18\x01 \x01(\x0c\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.postingengine.v1.TransferKind\x12\x15\n\rdebit_account\x18\x03 \x01(\x0c\x12\x16\n\x0e\x63redit_account\x18\x04 \x01(\x0c\x12\x0e\n\x06ledger\x18\x05 \x01(\r\x12)\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x13\n\x0b\x64\x65\x62it_group\x18\x07 \x01(\r\x12\x14\n\x0c\x63redit_group\x18\x08 \x01(\r\"\xca\x01\n\tOpenChain\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0f\n\x07\x64\x65\x63ider\x18\x03 \x01(\r\x12\x0e\n\x06groups\x18\x04 \x03(\r\x12\x11\n\twaits_for\x18\x05 \x03(\r\x12\x11\n\ttimestamp\x18\x06 \x01(\x06\x12\x10\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x06\x12\x0e\n\x06\x61ge_ns\x18\x08 \x01(\x04\x12\x10\n\x08position\x18\t \x01(\x04\x12\'\n\x04legs\x18\n \x03(\x0b\x32\x19.postingengine.v1.OpenLeg\"\xbf\x01\n\x10ListOpenResponse\x12\x37\n\x0creservations\x18\x01 \x03(\x0b\x32!.postingengine.v1.OpenReservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x07read_at\x18\x03 \x03(\x0b\x32\x1b.postingengine.v1.ReadPoint\x12+\n\x06\x63hains\x18\x04 \x03(\x0b\x32\x1b.postingengine.v1.OpenChain\"\x1e\n\x0c\x41uditRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\"\xbf\x02\n\x12LedgerTrialBalance\x12\x0e\n\x06ledger\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63ounts\x18\x02 \x01(\x04\x12\x30\n\rdebits_posted\x18\x03 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x31\n\x0e\x63redits_posted\x18\x04 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x32\n\x0f\x64\x65\x62its_reserved\x18\x05 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x33\n\x10\x63redits_reserved\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x39\n\x16reservations_remaining\x18\x07 \x01(\x0b\x32\x19.postingengine.v1.Uint128\"\x8a\x01\n\x0eTransitBalance\x12\x12\n\npeer_group\x18\x01 \x01(\r\x12\x0e\n\x06ledger\x18\x02 \x01(\r\x12)\n\x07\x62\x61lance\x18\x03 \x01(\x0b\x32\x18.postingengine.v1.Int128\x12)\n\x07pending\x18\x04 \x01(\x0b\x32\x18.postingengine.v1.Int128\"\xba\x02\n\nGroupAudit\x12,\n\x07read_at\x18\x01 \x01(\x0b\x32\x1b.postingengine.v1.ReadPoint\x12\x15\n\rnext_position\x18\x02 \x01(\x04\x12<\n\x0etrial_balances\x18\x03 \x03(\x0b\x32$.postingengine.v1.LedgerTrialBalance\x12:\n\x10transit_balances\x18\x04 \x03(\x0b\x32 .postingengine.v1.TransitBalance\x12\x12\n\nstate_hash\x18\x05 \x01(\x0c\x12\x10\n\x08\x62\x61lanced\x18\x06 \x01(\x08\x12!\n\x05\x66\x61ult\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07replica\x18\x08 \x01(\t\x12\x13\n\x0bopen_chains\x18\t \x01(\x04\"=\n\rAuditResponse\x12,\n\x06groups\x18\x01 \x03(\x0b\x32\x1c.postingengine.v1.GroupAudit\";\n\x19TransferLeadershipRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\",\n\x1aTransferLeadershipResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t*{\n\x0bReplicaRole\x12\x1c\n\x18REPLICA_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13REPLICA_ROLE_LEADER\x10\x01\x12\x19\n\x15REPLICA_ROLE_FOLLOWER\x10\x02\x12\x1a\n\x16REPLICA_ROLE_CANDIDATE\x10\x03\x32\x84\x03\n\x0c\x41\x64minService\x12\x66\n\x0f\x44\x65scribeCluster\x12(.postingengine.v1.DescribeClusterRequest\x1a).postingengine.v1.DescribeClusterResponse\x12Q\n\x08ListOpen\x12!.postingengine.v1.ListOpenRequest\x1a\".postingengine.v1.ListOpenResponse\x12H\n\x05\x41udit\x12\x1e.postingengine.v1.AuditRequest\x1a\x1f.postingengine.v1.AuditResponse\x12o\n\x12TransferLeadership\x12+.postingengine.v1.TransferLeadershipRequest\x1a,.postingengine.v1.TransferLeadershipResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'postingengine.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICAROLE']._serialized_start=2387
-  _globals['_REPLICAROLE']._serialized_end=2510
-  _globals['_SLOTRANGE']._serialized_start=113
-  _globals['_SLOTRANGE']._serialized_end=153
-  _globals['_REPLICADESCRIPTION']._serialized_start=156
-  _globals['_REPLICADESCRIPTION']._serialized_end=544
-  _globals['_GROUPDESCRIPTION']._serialized_start=547
-  _globals['_GROUPDESCRIPTION']._serialized_end=741
-  _globals['_DESCRIBECLUSTERREQUEST']._serialized_start=743
-  _globals['_DESCRIBECLUSTERREQUEST']._serialized_end=767
-  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=770
-  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_end=975
-  _globals['_LISTOPENREQUEST']._serialized_start=977
-  _globals['_LISTOPENREQUEST']._serialized_end=1049
-  _globals['_OPENRESERVATION']._serialized_start=1052
-  _globals['_OPENRESERVATION']._serialized_end=1319
-  _globals['_LISTOPENRESPONSE']._serialized_start=1322
-  _globals['_LISTOPENRESPONSE']._serialized_end=1468
-  _globals['_AUDITREQUEST']._serialized_start=1470
-  _globals['_AUDITREQUEST']._serialized_end=1500
-  _globals['_LEDGERTRIALBALANCE']._serialized_start=1503
-  _globals['_LEDGERTRIALBALANCE']._serialized_end=1822
-  _globals['_TRANSITBALANCE']._serialized_start=1824
-  _globals['_TRANSITBALANCE']._serialized_end=1919
-  _globals['_GROUPAUDIT']._serialized_start=1922
-  _globals['_GROUPAUDIT']._serialized_end=2215
-  _globals['_AUDITRESPONSE']._serialized_start=2217
-  _globals['_AUDITRESPONSE']._serialized_end=2278
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=2280
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=2339
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=2341
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=2385
-  _globals['_ADMINSERVICE']._serialized_start=2513
-  _globals['_ADMINSERVICE']._serialized_end=2901
+  _globals['_REPLICAROLE']._serialized_start=2971
+  _globals['_REPLICAROLE']._serialized_end=3094
+  _globals['_SLOTRANGE']._serialized_start=146
+  _globals['_SLOTRANGE']._serialized_end=186
+  _globals['_REPLICADESCRIPTION']._serialized_start=189
+  _globals['_REPLICADESCRIPTION']._serialized_end=577
+  _globals['_GROUPDESCRIPTION']._serialized_start=580
+  _globals['_GROUPDESCRIPTION']._serialized_end=774
+  _globals['_DESCRIBECLUSTERREQUEST']._serialized_start=776
+  _globals['_DESCRIBECLUSTERREQUEST']._serialized_end=800
+  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=803
+  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_end=1008
+  _globals['_LISTOPENREQUEST']._serialized_start=1010
+  _globals['_LISTOPENREQUEST']._serialized_end=1082
+  _globals['_OPENRESERVATION']._serialized_start=1085
+  _globals['_OPENRESERVATION']._serialized_end=1369
+  _globals['_OPENLEG']._serialized_start=1372
+  _globals['_OPENLEG']._serialized_end=1588
+  _globals['_OPENCHAIN']._serialized_start=1591
+  _globals['_OPENCHAIN']._serialized_end=1793
+  _globals['_LISTOPENRESPONSE']._serialized_start=1796
+  _globals['_LISTOPENRESPONSE']._serialized_end=1987
+  _globals['_AUDITREQUEST']._serialized_start=1989
+  _globals['_AUDITREQUEST']._serialized_end=2019
+  _globals['_LEDGERTRIALBALANCE']._serialized_start=2022
+  _globals['_LEDGERTRIALBALANCE']._serialized_end=2341
+  _globals['_TRANSITBALANCE']._serialized_start=2344
+  _globals['_TRANSITBALANCE']._serialized_end=2482
+  _globals['_GROUPAUDIT']._serialized_start=2485
+  _globals['_GROUPAUDIT']._serialized_end=2799
+  _globals['_AUDITRESPONSE']._serialized_start=2801
+  _globals['_AUDITRESPONSE']._serialized_end=2862
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=2864
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=2923
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=2925
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=2969
+  _globals['_ADMINSERVICE']._serialized_start=3097
+  _globals['_ADMINSERVICE']._serialized_end=3485
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from google.rpc import status_pb2 as _status_pb2
+from postingengine.v1 import transfer_pb2 as _transfer_pb2
 from postingengine.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -111,7 +112,7 @@ class ListOpenRequest(_message.Message):
     def __init__(self, groups: _Optional[_Iterable[int]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class OpenReservation(_message.Message):
-    __slots__ = ("id", "debit_account", "credit_account", "ledger", "amount", "remaining", "timestamp", "deadline", "age_ns", "group", "position")
+    __slots__ = ("id", "debit_account", "credit_account", "ledger", "amount", "remaining", "timestamp", "deadline", "age_ns", "group", "position", "decider")
     ID_FIELD_NUMBER: _ClassVar[int]
     DEBIT_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     CREDIT_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +124,7 @@ class OpenReservation(_message.Message):
     AGE_NS_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    DECIDER_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     debit_account: bytes
     credit_account: bytes
@@ -134,17 +136,64 @@ class OpenReservation(_message.Message):
     age_ns: int
     group: int
     position: int
-    def __init__(self, id: _Optional[bytes] = ..., debit_account: _Optional[bytes] = ..., credit_account: _Optional[bytes] = ..., ledger: _Optional[int] = ..., amount: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., remaining: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., timestamp: _Optional[int] = ..., deadline: _Optional[int] = ..., age_ns: _Optional[int] = ..., group: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+    decider: int
+    def __init__(self, id: _Optional[bytes] = ..., debit_account: _Optional[bytes] = ..., credit_account: _Optional[bytes] = ..., ledger: _Optional[int] = ..., amount: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., remaining: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., timestamp: _Optional[int] = ..., deadline: _Optional[int] = ..., age_ns: _Optional[int] = ..., group: _Optional[int] = ..., position: _Optional[int] = ..., decider: _Optional[int] = ...) -> None: ...
+
+class OpenLeg(_message.Message):
+    __slots__ = ("id", "kind", "debit_account", "credit_account", "ledger", "amount", "debit_group", "credit_group")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DEBIT_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    DEBIT_GROUP_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_GROUP_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    kind: _transfer_pb2.TransferKind
+    debit_account: bytes
+    credit_account: bytes
+    ledger: int
+    amount: _types_pb2.Uint128
+    debit_group: int
+    credit_group: int
+    def __init__(self, id: _Optional[bytes] = ..., kind: _Optional[_Union[_transfer_pb2.TransferKind, str]] = ..., debit_account: _Optional[bytes] = ..., credit_account: _Optional[bytes] = ..., ledger: _Optional[int] = ..., amount: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., debit_group: _Optional[int] = ..., credit_group: _Optional[int] = ...) -> None: ...
+
+class OpenChain(_message.Message):
+    __slots__ = ("id", "group", "decider", "groups", "waits_for", "timestamp", "deadline", "age_ns", "position", "legs")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    DECIDER_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    AGE_NS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    LEGS_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    group: int
+    decider: int
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    waits_for: _containers.RepeatedScalarFieldContainer[int]
+    timestamp: int
+    deadline: int
+    age_ns: int
+    position: int
+    legs: _containers.RepeatedCompositeFieldContainer[OpenLeg]
+    def __init__(self, id: _Optional[bytes] = ..., group: _Optional[int] = ..., decider: _Optional[int] = ..., groups: _Optional[_Iterable[int]] = ..., waits_for: _Optional[_Iterable[int]] = ..., timestamp: _Optional[int] = ..., deadline: _Optional[int] = ..., age_ns: _Optional[int] = ..., position: _Optional[int] = ..., legs: _Optional[_Iterable[_Union[OpenLeg, _Mapping]]] = ...) -> None: ...
 
 class ListOpenResponse(_message.Message):
-    __slots__ = ("reservations", "next_page_token", "read_at")
+    __slots__ = ("reservations", "next_page_token", "read_at", "chains")
     RESERVATIONS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     READ_AT_FIELD_NUMBER: _ClassVar[int]
+    CHAINS_FIELD_NUMBER: _ClassVar[int]
     reservations: _containers.RepeatedCompositeFieldContainer[OpenReservation]
     next_page_token: str
     read_at: _containers.RepeatedCompositeFieldContainer[_types_pb2.ReadPoint]
-    def __init__(self, reservations: _Optional[_Iterable[_Union[OpenReservation, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., read_at: _Optional[_Iterable[_Union[_types_pb2.ReadPoint, _Mapping]]] = ...) -> None: ...
+    chains: _containers.RepeatedCompositeFieldContainer[OpenChain]
+    def __init__(self, reservations: _Optional[_Iterable[_Union[OpenReservation, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., read_at: _Optional[_Iterable[_Union[_types_pb2.ReadPoint, _Mapping]]] = ..., chains: _Optional[_Iterable[_Union[OpenChain, _Mapping]]] = ...) -> None: ...
 
 class AuditRequest(_message.Message):
     __slots__ = ("groups",)
@@ -171,17 +220,19 @@ class LedgerTrialBalance(_message.Message):
     def __init__(self, ledger: _Optional[int] = ..., accounts: _Optional[int] = ..., debits_posted: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., credits_posted: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., debits_reserved: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., credits_reserved: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., reservations_remaining: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ...) -> None: ...
 
 class TransitBalance(_message.Message):
-    __slots__ = ("peer_group", "ledger", "balance")
+    __slots__ = ("peer_group", "ledger", "balance", "pending")
     PEER_GROUP_FIELD_NUMBER: _ClassVar[int]
     LEDGER_FIELD_NUMBER: _ClassVar[int]
     BALANCE_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
     peer_group: int
     ledger: int
     balance: _types_pb2.Int128
-    def __init__(self, peer_group: _Optional[int] = ..., ledger: _Optional[int] = ..., balance: _Optional[_Union[_types_pb2.Int128, _Mapping]] = ...) -> None: ...
+    pending: _types_pb2.Int128
+    def __init__(self, peer_group: _Optional[int] = ..., ledger: _Optional[int] = ..., balance: _Optional[_Union[_types_pb2.Int128, _Mapping]] = ..., pending: _Optional[_Union[_types_pb2.Int128, _Mapping]] = ...) -> None: ...
 
 class GroupAudit(_message.Message):
-    __slots__ = ("read_at", "next_position", "trial_balances", "transit_balances", "state_hash", "balanced", "fault", "replica")
+    __slots__ = ("read_at", "next_position", "trial_balances", "transit_balances", "state_hash", "balanced", "fault", "replica", "open_chains")
     READ_AT_FIELD_NUMBER: _ClassVar[int]
     NEXT_POSITION_FIELD_NUMBER: _ClassVar[int]
     TRIAL_BALANCES_FIELD_NUMBER: _ClassVar[int]
@@ -190,6 +241,7 @@ class GroupAudit(_message.Message):
     BALANCED_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
+    OPEN_CHAINS_FIELD_NUMBER: _ClassVar[int]
     read_at: _types_pb2.ReadPoint
     next_position: int
     trial_balances: _containers.RepeatedCompositeFieldContainer[LedgerTrialBalance]
@@ -198,7 +250,8 @@ class GroupAudit(_message.Message):
     balanced: bool
     fault: _status_pb2.Status
     replica: str
-    def __init__(self, read_at: _Optional[_Union[_types_pb2.ReadPoint, _Mapping]] = ..., next_position: _Optional[int] = ..., trial_balances: _Optional[_Iterable[_Union[LedgerTrialBalance, _Mapping]]] = ..., transit_balances: _Optional[_Iterable[_Union[TransitBalance, _Mapping]]] = ..., state_hash: _Optional[bytes] = ..., balanced: _Optional[bool] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., replica: _Optional[str] = ...) -> None: ...
+    open_chains: int
+    def __init__(self, read_at: _Optional[_Union[_types_pb2.ReadPoint, _Mapping]] = ..., next_position: _Optional[int] = ..., trial_balances: _Optional[_Iterable[_Union[LedgerTrialBalance, _Mapping]]] = ..., transit_balances: _Optional[_Iterable[_Union[TransitBalance, _Mapping]]] = ..., state_hash: _Optional[bytes] = ..., balanced: _Optional[bool] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., replica: _Optional[str] = ..., open_chains: _Optional[int] = ...) -> None: ...
 
 class AuditResponse(_message.Message):
     __slots__ = ("groups",)

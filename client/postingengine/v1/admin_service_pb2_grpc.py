@@ -69,7 +69,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOpen(self, request, context):
-        """Lists open reservations with their age, oldest first.
+        """Lists what is open, with its age, oldest first: reservations, and chains over several groups that wait for the
+        group that decides them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
