@@ -5,11 +5,19 @@ is changed by one thread at a time, and read under the same rule.
 
 Open reservations are rows of sixteen words: 0,1 id; 2,3 debit account; 4,5 credit account; 6,7 what is left; 8,9 what
 was reserved; 10 deadline (ns, 0: never); 11 timestamp (ns) and 12 journal position of the RESERVE; 13 row of the debit
-account | row of the credit account << 32; 14 ledger; 15 one if the row is open, zero if it is free.
+account | row of the credit account << 32; 14 ledger; 15 one if the row is open, zero if it is free. The hold of a
+cross-group chain has in word 14 also decider + 1 << 32 and its other group + 1 << 48, and, where its decider runs no
+side of it, no account rows (all ones in word 13). Where another group decides, 10 is for the courier alone, 12 is the
+position of the HOLD, and 15 may be one more than an `Ended`: it is done, but a COMMIT decided earlier is still to come.
 
-Nothing else is state: `BookScalars`, the account rows, the open reservations' rows and the settings are all there is
-to save, and `restore` builds the hash tables and the heap of deadlines anew. `last_timestamp_ns` is that of the last
-journal row, so a log record that stores no row changes nothing at all.
+Open chains, secured here and waiting for their decider's word, are rows of sixteen words: 0,1 id; 2,3 digest; 4,5 the
+amount secured, of a chain of one leg; 6 position of the first RESERVE row; 7 legs | decider << 16; 8 when the courier
+may abort (ns, 0: never); 9 timestamp (ns) of the first RESERVE row; 10 rows of the debit and the credit account as in
+13 above, of a chain of one leg; 15 one if the row is open. Transit accounts are accounts like others (`transit_id`).
+
+Nothing else is state: `BookScalars`, the account rows, the rows of open reservations and chains, and the settings are
+all there is to save, and `restore` builds the hash tables and the heap of deadlines anew. `last_timestamp_ns` is that
+of the last journal row, so a log record that stores no row changes nothing at all.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,6 +30,9 @@ from engine.core.kernel_deadlines import fill_deadlines, sweep_deadlines
 from engine.core.kernel_tables import find_accounts_here, find_rows, index_accounts, index_reservations
 from engine.core.kernel_types import (
     ACCOUNT_COUNT,
+    CHAIN_COUNT,
+    CHAIN_FREE_COUNT,
+    CHAIN_HIGH,
     COUNTERS,
     DEADLINE_COUNT,
     FREE_COUNT,
@@ -34,7 +45,13 @@ from engine.core.kernel_types import (
     Tables,
     U64Array,
 )
-from engine.core.limits import ACCOUNTS_MAX, EXPIRIES_PER_RECORD_MAX, OPEN_RESERVATIONS_MAX, SLOTS
+from engine.core.limits import (
+    ACCOUNTS_MAX,
+    EXPIRIES_PER_RECORD_MAX,
+    OPEN_CHAINS_MAX,
+    OPEN_RESERVATIONS_MAX,
+    SLOTS,
+)
 from engine.core.records import ACCOUNT, RECORD_WORDS, Words
 from engine.core.settings import Settings, group_of_slots
 from engine.exit_codes import ExitCode, require
@@ -43,6 +60,7 @@ CHUNK_ROWS: Final = 4096
 """Rows of one chunk: 512 KiB, the unit in which changed rows are noted and saved."""
 _CACHE_LINE_BYTES: Final = 64
 _STALE_DEADLINES_MIN: Final = 1024
+_NO_ROWS: Final[Words] = np.empty((0, RECORD_WORDS), np.uint64)
 
 
 class BookScalars(NamedTuple):
@@ -62,6 +80,7 @@ class Book:
         *,
         accounts: int = CHUNK_ROWS,
         reservations: int = CHUNK_ROWS,
+        chains: int = CHUNK_ROWS,
         expiries_per_record_max: int = EXPIRIES_PER_RECORD_MAX,
     ) -> None:
         """Make an empty book of `group`, with room for so many rows; it knows no ledger until settings are applied."""
@@ -82,6 +101,9 @@ class Book:
             dirty_accounts=np.zeros(_chunks(accounts), np.uint8),
             dirty_reservations=np.zeros(_chunks(reservations), np.uint8),
             counters=counters,
+            chains=_aligned_rows(chains),
+            chain_slots=_empty_slots(chains),
+            free_chains=np.zeros(chains, np.uint64),
         )
 
     @classmethod
@@ -92,11 +114,14 @@ class Book:
         scalars: BookScalars,
         account_chunks: Iterable[Words],
         reservation_rows: Words,
+        chain_rows: Words = _NO_ROWS,
     ) -> "Book":
-        """Build a book from what was saved: account rows in chunks of any length, in row order; reservation rows, of
-        which free ones are skipped. Nothing is dirty afterwards. Raises `EngineStopped(DATA_DAMAGED)` if rows lack."""
-        opened = reservation_rows[reservation_rows[:, 15] != 0]
-        book = cls(group, accounts=_room(scalars.account_count), reservations=_room(len(opened)))
+        """Build a book from what was saved: account rows in chunks of any length, in row order; rows of reservations
+        and of chains, of which free ones are skipped. Nothing is dirty afterwards. Raises `EngineStopped(DATA_DAMAGED)`
+        if rows lack."""
+        opened, chains = reservation_rows[reservation_rows[:, 15] != 0], chain_rows[chain_rows[:, 15] != 0]
+        rooms = _room(scalars.account_count), _room(len(opened)), _room(len(chains))
+        book = cls(group, accounts=rooms[0], reservations=rooms[1], chains=rooms[2])
         filled = 0
         for chunk in account_chunks:
             require(filled + len(chunk) <= scalars.account_count, ExitCode.DATA_DAMAGED, _ROWS_DIFFER)
@@ -104,8 +129,10 @@ class Book:
             filled += len(chunk)
         require(filled == scalars.account_count, ExitCode.DATA_DAMAGED, _ROWS_DIFFER)
         book.tables.reservations[: len(opened)] = opened
+        book.tables.chains[: len(chains)] = chains
         counters = book.tables.counters
         counters[ACCOUNT_COUNT], counters[RESERVATION_COUNT], counters[RESERVATION_HIGH] = filled, *(2 * [len(opened)])
+        counters[CHAIN_COUNT], counters[CHAIN_HIGH] = len(chains), len(chains)
         counters[LAST_TIMESTAMP], counters[NEXT_POSITION] = scalars.last_timestamp_ns, scalars.next_position
         if settings is not None:
             book.adopt_settings(settings)
@@ -184,6 +211,21 @@ class Book:
         """Return the row of each open reservation in `tables.reservations`, for ids of shape (n, 2); -1 if none."""
         return self._find(self.tables.reservation_slots, self.tables.reservations, ids)
 
+    @property
+    def open_chain_count(self) -> int:
+        """Open chains: secured here, waiting for their decider's word."""
+        return int(self.tables.counters[CHAIN_COUNT])
+
+    def open_chains(self) -> Words:
+        """Return a copy, shape (n, 16), of the open chains' rows, in table order (see the module's docstring)."""
+        rows = self.tables.chains[: int(self.tables.counters[CHAIN_HIGH])]
+        opened: Words = rows[rows[:, 15] != 0]
+        return opened
+
+    def find_chains(self, ids: Words) -> npt.NDArray[np.int64]:
+        """Return the row of each open chain in `tables.chains`, for chain ids of shape (n, 2); -1 if none."""
+        return self._find(self.tables.chain_slots, self.tables.chains, ids)
+
     def _find(self, slots: U64Array, rows: Words, ids: Words) -> npt.NDArray[np.int64]:
         found = np.empty(len(ids), np.int64)
         find_rows(slots, rows, np.array(ids, np.uint64, order="C"), self._seed(), found)
@@ -207,13 +249,23 @@ class Book:
         if reseeded:
             self._index()
 
-    def ensure_room(self, accounts: int, reservations: int) -> None:
-        """Make room for so many more accounts and reservations; tables grow between batches, never within one."""
+    def ensure_room(self, accounts: int, reservations: int, chains: int = 0) -> None:
+        """Make room for so many more accounts, reservations and open chains; tables grow between batches, never within
+        one."""
         rows = self.account_count + accounts
         require(rows <= ACCOUNTS_MAX, ExitCode.APPLY_FAILED, _TOO_MANY.format("accounts", ACCOUNTS_MAX))
         if rows > len(self.tables.accounts):
             self._grow_accounts(_room(rows))
         self._ensure_reservation_room(reservations)
+        if chains:
+            self._ensure_chain_room(chains)
+
+    def _ensure_chain_room(self, chains: int) -> None:
+        counters = self.tables.counters
+        rows = int(counters[CHAIN_HIGH]) + max(0, chains - int(counters[CHAIN_FREE_COUNT]))
+        require(rows <= OPEN_CHAINS_MAX, ExitCode.APPLY_FAILED, _TOO_MANY.format("open chains", OPEN_CHAINS_MAX))
+        if rows > len(self.tables.chains):
+            self._grow_chains(_room(rows))
 
     def _ensure_reservation_room(self, reservations: int) -> None:
         counters, most = self.tables.counters, OPEN_RESERVATIONS_MAX
@@ -248,14 +300,25 @@ class Book:
         used = int(tables.counters[RESERVATION_HIGH])
         index_reservations(self.tables.reservation_slots, self.tables.reservations, used, self._seed())
 
+    def _grow_chains(self, capacity: int) -> None:
+        tables = self.tables
+        free = np.zeros(capacity, np.uint64)
+        free[: len(tables.free_chains)] = tables.free_chains
+        chains = _grown_rows(tables.chains, capacity)
+        self.tables = tables._replace(chains=chains, chain_slots=_empty_slots(capacity), free_chains=free)
+        used = int(tables.counters[CHAIN_HIGH])
+        index_reservations(self.tables.chain_slots, self.tables.chains, used, self._seed())
+
     def _index(self) -> None:
-        """Build both hash tables anew."""
+        """Build all hash tables anew."""
         tables = self.tables
         tables.account_slots[:] = 0
+        tables.chain_slots[:] = 0
         tables.reservation_slots[:] = 0
         index_accounts(tables.account_slots, tables.accounts, self.account_count, self._seed())
         used = int(tables.counters[RESERVATION_HIGH])
         index_reservations(tables.reservation_slots, tables.reservations, used, self._seed())
+        index_reservations(tables.chain_slots, tables.chains, int(tables.counters[CHAIN_HIGH]), self._seed())
 
     def _seed(self) -> np.uint64:
         return np.uint64(self.tables.counters[HASH_SEED])

@@ -69,9 +69,8 @@ def entries_kept_in(folder: Path) -> Callable[[Any], Callable[[Function], Functi
     return entry
 
 
-CONSTANTS: Final = [
-    _HERE / f"{name}.py" for name in ("compiled", "faults", "known", "outcomes", "placement", "records")
-]
+_CONSTANTS: Final = "compiled faults known limits outcomes placement plan records step_answers word"
+CONSTANTS: Final = [_HERE / f"{name}.py" for name in _CONSTANTS.split()]
 KERNEL: Final = sorted(_HERE.glob("kernel_*.py"))
 entry: Final = entries_kept_in(cache_folder(_HERE, KERNEL))
 

@@ -152,6 +152,13 @@ def _work(book: Book, batch: Words, known: Known, longest: int, time_ns: int, ex
         np.zeros(1 << (2 * records + 1).bit_length(), np.uint32),
         np.empty((UNDO_PER_LEG * longest, UNDO_WORDS), np.uint64),
         counts,
+        known.word,
+        _plain(known.digest, np.uint64),
+        _plain(known.sides, np.uint16),
+        _plain(known.decider, np.uint16),
+        np.empty(0, np.uint8),
+        np.empty(0, np.int64),
+        np.empty((0, 2), np.uint16),
     )
 
 

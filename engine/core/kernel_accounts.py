@@ -27,6 +27,7 @@ DEBIT_LIMITED: Final = np.uint64(AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS << 1
 CREDIT_LIMITED: Final = np.uint64(AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS << 16)
 FROZEN: Final = np.uint64(AccountFlag.FROZEN << 16)
 CLOSED: Final = np.uint64(AccountFlag.CLOSED << 16)
+TRANSIT: Final = np.uint64(AccountFlag.TRANSIT << 16)
 _LIFE: Final = np.uint64((AccountFlag.FROZEN | AccountFlag.CLOSED) << 16)
 _KEPT_FLAGS: Final = np.uint64(0xFFFFFFFFFFFFFFFF ^ ((AccountFlag.FROZEN | AccountFlag.CLOSED) << 16))
 
@@ -176,7 +177,7 @@ def refuse_update(tables: Tables, work: Work, i: I64, row: I64) -> U64:
     if row == ELSEWHERE:
         return _ACCOUNT_IN_ANOTHER_GROUP
     if row == UNKNOWN:
-        return _ACCOUNT_UNKNOWN
+        return _ACCOUNT_ID_RESERVED if work.batch[i, 2] == FULL else _ACCOUNT_UNKNOWN
     accounts, low, high = tables.accounts, work.batch[i, 6], work.batch[i, 7]
     if accounts[row, LEDGER_WORD] & M32 != ledger:
         return _DEBIT_LEDGER

@@ -6,7 +6,14 @@ import numpy as np
 
 from engine.core.compiled import entry, helper, outlined
 from engine.core.kernel_accounts import ACCEPTED, create_account, refuse_create
-from engine.core.kernel_chain import answer_known, apply_new, look_for_ids, unit_end
+from engine.core.kernel_chain import (
+    answer_known,
+    answer_unit_elsewhere,
+    apply_new,
+    decider_elsewhere,
+    look_for_ids,
+    unit_end,
+)
 from engine.core.kernel_stored import answer_replayed, answer_unstored, conflict, flags_of, kind_of, store
 from engine.core.kernel_tables import find_account
 from engine.core.kernel_types import (
@@ -135,6 +142,10 @@ def apply_batch(tables: Tables, work: Work) -> I64:
             at = _apply_create(tables, work, i, at)
         else:
             known = look_for_ids(work, i, end)
-            at = answer_known(tables, work, i, end, at) if known else apply_new(tables, work, i, end, at)
+            decider = decider_elsewhere(tables, work, i, end, known)
+            if decider >= 0:
+                answer_unit_elsewhere(work, i, end, decider)
+            else:
+                at = answer_known(tables, work, i, end, at) if known else apply_new(tables, work, i, end, at)
         i = end
     return at

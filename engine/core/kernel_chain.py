@@ -17,6 +17,7 @@ from engine.core.kernel_reservations import (
     reserve,
 )
 from engine.core.kernel_stored import (
+    answer_elsewhere,
     answer_replayed,
     answer_unstored,
     conflict,
@@ -44,6 +45,7 @@ from engine.core.kernel_undo import (
 )
 from engine.core.outcomes import Outcome
 from engine.core.records import Flag, Kind
+from engine.core.word import State
 
 POSTED: Final = np.uint64(Outcome.POSTED)
 _ACCOUNT_UPDATED: Final = np.uint64(Outcome.ACCOUNT_UPDATED)
@@ -52,6 +54,9 @@ _DIFFERENT_CHAIN: Final = np.uint64(Outcome.ID_REUSED_WITH_DIFFERENT_CHAIN)
 _LINKED: Final = np.uint64(Flag.LINKED)
 _KEEP_REST: Final = np.uint64(Flag.KEEP_REST)
 _FIRST_ACCOUNT_KIND: Final = np.uint64(Kind.CREATE_ACCOUNT)
+_LAST_EFFECTIVE: Final = np.uint64(9)
+_NO_WORD: Final = np.uint8(State.NONE)
+_RELEASED_WORD: Final = np.uint8(State.RELEASED)
 
 
 @helper
@@ -77,7 +82,7 @@ def apply_new(tables: Tables, work: Work, start: I64, end: I64, at: I64) -> I64:
     work.counts[UNDO_COUNT] = ZERO
     for i in range(start, end):
         row, leg = at + i - start, np.uint64(i - start)
-        refusal, low, high, target = judge(tables, work, i)
+        refusal, low, high, target = judge(tables, work, i, True)
         if refusal != ACCEPTED:
             store(tables, work, i, row, refusal, leg, group)
             if in_chain:
@@ -101,6 +106,36 @@ def look_for_ids(work: Work, start: I64, end: I64) -> bool:
         work.stored[i] = stored
         any_known |= stored >= 0
     return any_known
+
+
+@helper
+def decider_elsewhere(tables: Tables, work: Work, start: I64, end: I64, any_known: bool) -> I64:
+    """Return the group that decides the cross-group chain which a unit is on record in, or follows; -1 if this one."""
+    group = tables.counters[GROUP]
+    for i in range(start, end):
+        stored = work.stored[i] if any_known else work.followed_row[i]
+        if 0 <= stored < len(work.known_rows) and work.known_word[stored] != _NO_WORD:
+            if any_known and work.known_decider[stored] != group:
+                return np.int64(work.known_decider[stored])
+            if not any_known and _laid_out_elsewhere(work, stored, group):
+                return np.int64(work.known_decider[stored])
+    return np.int64(-1)
+
+
+@helper
+def _laid_out_elsewhere(work: Work, stored: I64, group: U64) -> bool:
+    """Whether a stored record took effect, and not on this group alone."""
+    if outcome_of(work.known_rows[stored, 15]) > _LAST_EFFECTIVE or work.known_word[stored] == _RELEASED_WORD:
+        return False
+    sides = work.known_sides[stored]
+    return bool(sides[0] != group or sides[1] != group or work.known_decider[stored] != group)
+
+
+@outlined
+def answer_unit_elsewhere(work: Work, start: I64, end: I64, decider: I64) -> None:
+    """Say which group decides, to all legs of a unit."""
+    for i in range(start, end):
+        answer_elsewhere(work, i, decider)
 
 
 @outlined
@@ -131,13 +166,14 @@ def _execute(tables: Tables, work: Work, i: I64, row: I64, target: I64, in_chain
 def _execute_rare(tables: Tables, work: Work, i: I64, row: I64, target: I64, in_chain: bool) -> None:
     kind, debit, credit = kind_of(work.batch[row, 15]), work.debit_rows[i], work.credit_rows[i]
     if kind == RESERVE:
-        opened = reserve(tables, work.batch, row, debit, credit, work.counts[FIRST_POSITION] + np.uint64(row))
+        position = work.counts[FIRST_POSITION] + np.uint64(row)
+        opened = reserve(tables, work.batch, row, debit, credit, position, work.batch[row, 13], ZERO)
         if in_chain:
             note_listed(work, opened)
     elif kind == COMMIT or kind == RELEASE:
         _end_or_keep(tables, work, i, row, target, in_chain)
     elif kind == REVERSE:
-        _add_reversed(work, target, work.batch[row, 6], work.batch[row, 7], in_chain)
+        add_reversed(work, target, work.batch[row, 6], work.batch[row, 7], in_chain)
         move(tables, credit, debit, work.batch[row, 6], work.batch[row, 7])
     else:
         update_account(tables, work.batch, row, debit)
@@ -174,7 +210,8 @@ def _stored_reserve(tables: Tables, work: Work, i: I64, target: I64) -> I64:
 
 
 @outlined
-def _add_reversed(work: Work, stored: I64, low: U64, high: U64, in_chain: bool) -> None:
+def add_reversed(work: Work, stored: I64, low: U64, high: U64, in_chain: bool) -> None:
+    """Note, beside a stored transfer, that so much of it is reversed."""
     if in_chain:
         note_reversed(work, stored)
     known = len(work.known_rows)

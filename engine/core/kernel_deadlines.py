@@ -9,12 +9,15 @@ from typing import Final
 import numpy as np
 
 from engine.core.compiled import entry, helper, outlined
-from engine.core.kernel_types import DEADLINE_COUNT, I64_NUMBER, TABLES_TYPE, Tables, U64Array
+from engine.core.kernel_types import DEADLINE_COUNT, GROUP, I64_NUMBER, TABLES_TYPE, Tables, U64Array
 from engine.core.kernel_u128 import I64, ONE, U64, ZERO
 
 _POSITION_WORD: Final = 12
 _DEADLINE_WORD: Final = 10
+_GROUPS_WORD: Final = 14
 _OPEN_WORD: Final = 15
+_SHIFT_32: Final = np.uint64(32)
+_M16: Final = np.uint64(0xFFFF)
 
 
 @helper
@@ -91,9 +94,11 @@ def sweep_deadlines(tables: Tables) -> None:
 
 @entry((TABLES_TYPE, I64_NUMBER))
 def fill_deadlines(tables: Tables, count: I64) -> None:
-    """Make the heap from the open ones among the first `count` reservation rows."""
+    """Make the heap from the open ones among the first `count` reservation rows, but those that others decide."""
     tables.counters[DEADLINE_COUNT] = ZERO
     for row in range(count):
         deadline = tables.reservations[row, _DEADLINE_WORD]
-        if tables.reservations[row, _OPEN_WORD] != ZERO and deadline != ZERO:
+        decider = (tables.reservations[row, _GROUPS_WORD] >> _SHIFT_32) & _M16
+        decided_here = decider == ZERO or decider == tables.counters[GROUP] + ONE
+        if tables.reservations[row, _OPEN_WORD] != ZERO and deadline != ZERO and decided_here:
             push_deadline(tables, deadline, tables.reservations[row, _POSITION_WORD], np.int64(row))

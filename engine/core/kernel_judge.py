@@ -22,6 +22,7 @@ from engine.core.kernel_accounts import (
     FROZEN,
     LEDGER_WORD,
     M32,
+    TRANSIT,
     available,
     exceeds_limit,
     ledger_known,
@@ -30,20 +31,23 @@ from engine.core.kernel_accounts import (
 )
 from engine.core.kernel_reservations import (
     COMMITTED,
+    CREDIT,
     DEADLINE,
+    DEBIT,
     LEDGER,
+    OPEN,
     RELEASED,
     REMAINING,
-    credit_row_of,
-    debit_row_of,
+    decided_here,
 )
-from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_meta
+from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_meta, stored_word
 from engine.core.kernel_tables import find_reservation
-from engine.core.kernel_types import ELSEWHERE, HASH_SEED, RECORD_TIME, UNKNOWN, Tables, Work
-from engine.core.kernel_u128 import FULL, I64, U64, ZERO, less, subtract
+from engine.core.kernel_types import ELSEWHERE, HASH_SEED, NOT_RUN, RECORD_TIME, UNKNOWN, Tables, Work
+from engine.core.kernel_u128 import FULL, I64, ONE, U64, ZERO, less, subtract
 from engine.core.outcomes import Outcome
 from engine.core.placement import hash_id
 from engine.core.records import Flag, Kind, Words
+from engine.core.word import State
 
 POST: Final = np.uint64(Kind.POST)
 RESERVE: Final = np.uint64(Kind.RESERVE)
@@ -55,9 +59,12 @@ _BALANCING: Final = np.uint64(Flag.BALANCING_DEBIT | Flag.BALANCING_CREDIT)
 _BALANCING_DEBIT: Final = np.uint64(Flag.BALANCING_DEBIT)
 _FORCE: Final = np.uint64(Flag.FORCE)
 _LAST_EFFECTIVE: Final = np.uint64(9)
+_RESERVED_WORD: Final = np.uint8(State.RESERVED)
+_RELEASED_WORD: Final = np.uint8(State.RELEASED)
 
 _LEDGER_UNKNOWN: Final = np.uint64(Outcome.LEDGER_UNKNOWN)
 _ACCOUNT_IN_ANOTHER_GROUP: Final = np.uint64(Outcome.ACCOUNT_IN_ANOTHER_GROUP)
+_ACCOUNT_ID_RESERVED: Final = np.uint64(Outcome.ACCOUNT_ID_RESERVED)
 _DEBIT_UNKNOWN: Final = np.uint64(Outcome.DEBIT_ACCOUNT_UNKNOWN)
 _CREDIT_UNKNOWN: Final = np.uint64(Outcome.CREDIT_ACCOUNT_UNKNOWN)
 _DEBIT_LEDGER: Final = np.uint64(Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER)
@@ -83,21 +90,25 @@ _CREDIT_LIMIT_EXCEEDED: Final = np.uint64(Outcome.CREDIT_LIMIT_EXCEEDED)
 
 
 @helper
-def judge(tables: Tables, work: Work, i: I64) -> tuple[U64, U64, U64, I64]:
+def judge(tables: Tables, work: Work, i: I64, decides: bool) -> tuple[U64, U64, U64, I64]:
     """Judge record `i`: (refusal or `ACCEPTED`, amount to move low, high, target).
 
-    The target of a COMMIT or RELEASE is its reservation's row; of a REVERSE, the stored original.
+    The target of a COMMIT or RELEASE is its reservation's row; of a REVERSE, the stored original. decides: the group's
+    log has the last word on it; always, but for cross-group chains. Of those, a leg that this group does not run has no
+    account rows (`NOT_RUN`): only its decider judges it, by what it follows.
     """
     kind, target = kind_of(work.batch[i, 15]), np.int64(-1)
     low, high = work.batch[i, 6], work.batch[i, 7]
     if kind == UPDATE_ACCOUNT:
         return refuse_update(tables, work, i, work.debit_rows[i]), low, high, target
-    refusal = _refuse_places(tables, work, i)
-    if refusal == ACCEPTED and kind > RESERVE:
-        refusal, low, high, target = _judge_followed(tables, work, i)
-    if refusal == ACCEPTED and kind != RELEASE:
+    refusal, runs = ACCEPTED, work.debit_rows[i] != NOT_RUN
+    if runs:
+        refusal = _refuse_places(tables, work, i)
+    if refusal == ACCEPTED and kind > RESERVE and (runs or decides):
+        refusal, low, high, target = _judge_followed(tables, work, i, decides)
+    if refusal == ACCEPTED and kind != RELEASE and runs:
         refusal = _refuse_state(tables, work, i)
-    if refusal == ACCEPTED and kind != COMMIT and kind != RELEASE:
+    if refusal == ACCEPTED and kind != COMMIT and kind != RELEASE and runs:
         low, high = _balanced(tables, work, i, low, high)
         refusal = _refuse_amount(tables, work, i, low, high)
     return refusal, low, high, target
@@ -110,15 +121,20 @@ def _refuse_places(tables: Tables, work: Work, i: I64) -> U64:
         differs = (tables.accounts[debit, LEDGER_WORD] ^ ledger) | (tables.accounts[credit, LEDGER_WORD] ^ ledger)
         if differs & M32 == ZERO:
             return ACCEPTED  # the ledger is known: accounts are made in known ledgers, and no ledger is ever removed
-    return _refuse_bad_places(tables, debit, credit, ledger)
+    return _refuse_bad_places(tables, work, i)
 
 
 @outlined
-def _refuse_bad_places(tables: Tables, debit: I64, credit: I64, ledger: U64) -> U64:
+def _refuse_bad_places(tables: Tables, work: Work, i: I64) -> U64:
+    debit, credit, ledger = work.debit_rows[i], work.credit_rows[i], work.batch[i, 14] & M32
     if not ledger_known(tables, ledger):
         return _LEDGER_UNKNOWN
+    if kind_of(work.batch[i, 15]) > RESERVE and _is_missing(tables, work, i):
+        return _FOLLOWED_MISSING  # before the map is asked: a follower goes where its original is
     if debit == ELSEWHERE or credit == ELSEWHERE:
         return _ACCOUNT_IN_ANOTHER_GROUP
+    if (debit == UNKNOWN and work.batch[i, 2] == FULL) or (credit == UNKNOWN and work.batch[i, 4] == FULL):
+        return _ACCOUNT_ID_RESERVED
     if debit == UNKNOWN:
         return _DEBIT_UNKNOWN
     if credit == UNKNOWN:
@@ -126,10 +142,17 @@ def _refuse_bad_places(tables: Tables, debit: I64, credit: I64, ledger: U64) -> 
     return _DEBIT_LEDGER if tables.accounts[debit, LEDGER_WORD] & M32 != ledger else _CREDIT_LEDGER
 
 
+@helper
+def _is_missing(tables: Tables, work: Work, i: I64) -> bool:
+    if kind_of(work.batch[i, 15]) != REVERSE and find_reservation(tables, work.batch[i, 8], work.batch[i, 9]) >= 0:
+        return False
+    return not _took_effect(work, i, _find_followed(tables, work, i))
+
+
 @outlined
-def _judge_followed(tables: Tables, work: Work, i: I64) -> tuple[U64, U64, U64, I64]:
+def _judge_followed(tables: Tables, work: Work, i: I64, decides: bool) -> tuple[U64, U64, U64, I64]:
     if kind_of(work.batch[i, 15]) == REVERSE:
-        return _judge_reversed(tables, work, i)
+        return _judge_reversed(tables, work, i, decides)
     row = find_reservation(tables, work.batch[i, 8], work.batch[i, 9])
     if row < 0:
         return _refuse_ended(tables, work, i), ZERO, ZERO, row
@@ -138,18 +161,24 @@ def _judge_followed(tables: Tables, work: Work, i: I64) -> tuple[U64, U64, U64, 
 
 @helper
 def _judge_open(tables: Tables, work: Work, i: I64, row: I64) -> tuple[U64, U64, U64, I64]:
-    reservation, low, high = tables.reservations[row], work.batch[i, 6], work.batch[i, 7]
-    refusal = ACCEPTED
-    if reservation[LEDGER] != work.batch[i, 14] & M32:
+    """Judge by what is left here. Where another group decides it has at most as much left, and knows all that is known
+    here before it decides this: what is refused here would be refused there."""
+    reservation, follower = tables.reservations[row], work.batch[i]
+    low, high, refusal = follower[6], follower[7], ACCEPTED
+    here = decided_here(tables, row)
+    if (reservation[LEDGER] ^ follower[14]) & M32 != ZERO:
         refusal = _FOLLOWED_LEDGER
-    elif debit_row_of(tables, row) != work.debit_rows[i]:
+    elif reservation[DEBIT] != follower[2] or reservation[DEBIT + 1] != follower[3]:
         refusal = _FOLLOWED_DEBIT
-    elif credit_row_of(tables, row) != work.credit_rows[i]:
+    elif reservation[CREDIT] != follower[4] or reservation[CREDIT + 1] != follower[5]:
         refusal = _FOLLOWED_CREDIT
-    elif reservation[DEADLINE] != ZERO and reservation[DEADLINE] <= work.counts[RECORD_TIME]:
+    elif reservation[OPEN] != ONE:
+        refusal = _why_ended(np.uint8(reservation[OPEN] - ONE))
+    elif here and reservation[DEADLINE] != ZERO and reservation[DEADLINE] <= work.counts[RECORD_TIME]:
         refusal = _EXPIRED  # due, but beyond what one record expires
     elif low & high == FULL:
-        low, high = reservation[REMAINING], reservation[REMAINING + 1]
+        if here:
+            low, high = reservation[REMAINING], reservation[REMAINING + 1]
     elif less(reservation[REMAINING], reservation[REMAINING + 1], low, high):
         refusal = _EXCEEDS_RESERVATION
     return refusal, low, high, row
@@ -180,21 +209,16 @@ def _refuse_original(work: Work, i: I64, stored: I64, kinds_fit: bool) -> U64:
 
 
 @helper
-def _took_effect(work: Work, stored: I64) -> bool:
-    return bool(stored >= 0 and outcome_of(stored_meta(work, stored)) <= _LAST_EFFECTIVE)
+def _took_effect(work: Work, i: I64, stored: I64) -> bool:
+    """Whether record `i` can follow the stored one; a hold of a cross-group chain, once its decider's word is known."""
+    if stored < 0 or outcome_of(stored_meta(work, stored)) > _LAST_EFFECTIVE:
+        return False
+    word = stored_word(work, stored)
+    return bool(word != _RELEASED_WORD and (word != _RESERVED_WORD or kind_of(work.batch[i, 15]) == REVERSE))
 
 
-@outlined
-def _refuse_ended(tables: Tables, work: Work, i: I64) -> U64:
-    """Say why there is no open reservation of the followed id."""
-    stored = _find_followed(tables, work, i)
-    if not _took_effect(work, stored):
-        return _FOLLOWED_MISSING
-    refusal = _refuse_original(work, i, stored, kind_of(stored_meta(work, stored)) == RESERVE)
-    if refusal != ACCEPTED:
-        return refusal
-    known = len(work.known_rows)
-    ended = work.known_ended[stored] if stored < known else work.ended[stored - known]
+@helper
+def _why_ended(ended: np.uint8) -> U64:
     if ended == COMMITTED:
         return _ALREADY_COMMITTED
     # Not ended when its batch was loaded, and gone now: it expired at this record's time.
@@ -202,14 +226,27 @@ def _refuse_ended(tables: Tables, work: Work, i: I64) -> U64:
 
 
 @outlined
-def _judge_reversed(tables: Tables, work: Work, i: I64) -> tuple[U64, U64, U64, I64]:
+def _refuse_ended(tables: Tables, work: Work, i: I64) -> U64:
+    """Say why there is no open reservation of the followed id."""
+    stored = _find_followed(tables, work, i)
+    if not _took_effect(work, i, stored):
+        return _FOLLOWED_MISSING
+    refusal = _refuse_original(work, i, stored, kind_of(stored_meta(work, stored)) == RESERVE)
+    if refusal != ACCEPTED:
+        return refusal
+    known = len(work.known_rows)
+    return _why_ended(work.known_ended[stored] if stored < known else work.ended[stored - known])
+
+
+@outlined
+def _judge_reversed(tables: Tables, work: Work, i: I64, decides: bool) -> tuple[U64, U64, U64, I64]:
     low, high = work.batch[i, 6], work.batch[i, 7]
     stored = _find_followed(tables, work, i)
-    if not _took_effect(work, stored):
+    if not _took_effect(work, i, stored):
         return _FOLLOWED_MISSING, low, high, stored
     kind = kind_of(stored_meta(work, stored))
     refusal = _refuse_original(work, i, stored, kind == POST or kind == COMMIT)
-    if refusal == ACCEPTED:
+    if refusal == ACCEPTED and decides:
         left_low, left_high = _left_to_reverse(work, stored)
         if less(left_low, left_high, low, high):
             refusal = _EXCEEDS_ORIGINAL
@@ -244,6 +281,9 @@ def _balanced(tables: Tables, work: Work, i: I64, low: U64, high: U64) -> tuple[
     flags, accounts = flags_of(work.batch[i, 15]), tables.accounts
     if flags & _BALANCING == ZERO:
         return low, high
+    balanced = work.debit_rows[i] if flags & _BALANCING_DEBIT != ZERO else work.credit_rows[i]
+    if accounts[balanced, FLAGS_WORD] & TRANSIT != ZERO:
+        return low, high  # that account's group does
     if flags & _BALANCING_DEBIT != ZERO:
         debit = work.debit_rows[i]
         most = available(accounts, debit, DEBITS_POSTED, DEBITS_RESERVED, CREDITS_POSTED, DEBIT_LIMITED)

@@ -9,9 +9,8 @@ from engine.core.kernel_accounts import create_account, move, update_account
 from engine.core.kernel_judge import COMMIT, POST, RELEASE, RESERVE, REVERSE, UPDATE_ACCOUNT
 from engine.core.kernel_reservations import commit, release, reserve
 from engine.core.kernel_stored import flags_of, kind_of, outcome_of
-from engine.core.kernel_tables import find_hashed, find_reservation
+from engine.core.kernel_tables import find_account_anywhere, find_reservation
 from engine.core.kernel_types import (
-    HASH_SEED,
     LAST_TIMESTAMP,
     NEXT_POSITION,
     TABLES_TYPE,
@@ -19,7 +18,6 @@ from engine.core.kernel_types import (
     Tables,
 )
 from engine.core.kernel_u128 import I64, ONE, U64, ZERO
-from engine.core.placement import hash_id
 from engine.core.records import Flag, Kind, Words
 
 _CREATE_ACCOUNT: Final = np.uint64(Kind.CREATE_ACCOUNT)
@@ -32,8 +30,7 @@ _LAST_EFFECTIVE: Final = np.uint64(9)
 @outlined
 def _find_account(tables: Tables, low: U64, high: U64) -> I64:
     """Find the row whatever the slot map says now: it was right when the row was judged."""
-    digest = hash_id(low, high, tables.counters[HASH_SEED])
-    return find_hashed(tables.account_slots, tables.accounts, digest, low, high)
+    return find_account_anywhere(tables, low, high)
 
 
 @outlined
@@ -60,6 +57,8 @@ def _redo(tables: Tables, rows: Words, at: I64) -> bool:
             return False
         create_account(tables, rows, at, tables.counters[NEXT_POSITION])
         return True
+    if kind == _EXPIRE:
+        return _redo_followed(tables, rows, at, kind)  # its accounts may be other groups'
     debit = _find_account(tables, rows[at, 2], rows[at, 3])
     if kind == UPDATE_ACCOUNT:
         if debit >= 0:
@@ -73,7 +72,7 @@ def _redo(tables: Tables, rows: Words, at: I64) -> bool:
     elif kind == REVERSE:
         move(tables, credit, debit, rows[at, 6], rows[at, 7])
     elif kind == RESERVE:
-        reserve(tables, rows, at, debit, credit, tables.counters[NEXT_POSITION])
+        reserve(tables, rows, at, debit, credit, tables.counters[NEXT_POSITION], rows[at, 13], ZERO)
     else:
         return _redo_followed(tables, rows, at, kind)
     return True

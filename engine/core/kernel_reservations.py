@@ -11,7 +11,7 @@ from engine.core.kernel_accounts import (
     CREDITS_RESERVED,
     DEBITS_POSTED,
     DEBITS_RESERVED,
-    LEDGER_WORD,
+    M16,
     M32,
     SHIFT_32,
     lower_counter,
@@ -23,6 +23,7 @@ from engine.core.kernel_tables import delete, insert
 from engine.core.kernel_types import (
     DEADLINE_COUNT,
     FREE_COUNT,
+    GROUP,
     HASH_SEED,
     RESERVATION_COUNT,
     RESERVATION_HIGH,
@@ -32,7 +33,7 @@ from engine.core.kernel_types import (
     Tables,
     Work,
 )
-from engine.core.kernel_u128 import I64, ONE, U64, ZERO, subtract
+from engine.core.kernel_u128 import FULL, I64, ONE, U64, ZERO, add, subtract
 from engine.core.known import Ended
 from engine.core.outcomes import Outcome
 from engine.core.placement import hash_id
@@ -74,12 +75,36 @@ def touch_reservation(tables: Tables, row: I64) -> None:
 
 
 @helper
-def _move_reserved(tables: Tables, row: I64) -> tuple[I64, I64]:
+def decided_here(tables: Tables, row: I64) -> bool:
+    """Whether this group's log orders the reservation's life: it is local, or the hold of a chain that it decides."""
+    decider = (tables.reservations[row, LEDGER] >> SHIFT_32) & M16
+    return bool(decider == ZERO or decider == tables.counters[GROUP] + ONE)
+
+
+@outlined
+def settle(tables: Tables, row: I64, low: U64, high: U64, back_low: U64, back_high: U64) -> None:
+    """Post the first amount of a reservation, and give back the second one."""
+    reservation, accounts = tables.reservations[row], tables.accounts
+    taken_low, taken_high = add(low, high, back_low, back_high)
+    reservation[REMAINING], reservation[REMAINING + 1] = subtract(
+        reservation[REMAINING], reservation[REMAINING + 1], taken_low, taken_high
+    )
+    touch_reservation(tables, row)
+    if reservation[ROWS] == FULL:
+        return
     debit, credit = debit_row_of(tables, row), credit_row_of(tables, row)
+    raise_counter(accounts, debit, DEBITS_POSTED, low, high)
+    raise_counter(accounts, credit, CREDITS_POSTED, low, high)
+    lower_counter(accounts, debit, DEBITS_RESERVED, taken_low, taken_high)
+    lower_counter(accounts, credit, CREDITS_RESERVED, taken_low, taken_high)
     touch_account(tables, debit)
     touch_account(tables, credit)
-    touch_reservation(tables, row)
-    return debit, credit
+
+
+@helper
+def is_empty(tables: Tables, row: I64) -> bool:
+    """Whether nothing is reserved any more."""
+    return bool(tables.reservations[row, REMAINING] | tables.reservations[row, REMAINING + 1] == ZERO)
 
 
 @helper
@@ -123,8 +148,14 @@ def relist_reservation(tables: Tables, row: I64) -> None:
 
 
 @outlined
-def reserve(tables: Tables, rows: Words, at: I64, debit: I64, credit: I64, position: U64) -> I64:
-    """Open the reservation that the stored RESERVE row `at` describes; return its row."""
+def reserve(
+    tables: Tables, rows: Words, at: I64, debit: I64, credit: I64, position: U64, since_ns: U64, groups: U64
+) -> I64:
+    """Open the reservation that the stored RESERVE row `at` describes; return its row.
+
+    debit, credit: account rows, both negative if this group runs neither. since_ns: from when its timeout counts.
+    groups: of a cross-group hold, what stands above the ledger in word 14; 0 for local ones.
+    """
     row = _take_row(tables)
     reservation = tables.reservations[row]
     for word in range(6):
@@ -132,47 +163,64 @@ def reserve(tables: Tables, rows: Words, at: I64, debit: I64, credit: I64, posit
     reservation[REMAINING], reservation[REMAINING + 1] = rows[at, 6], rows[at, 7]
     reservation[RESERVED], reservation[RESERVED + 1] = rows[at, 6], rows[at, 7]
     timeout_s = rows[at, 14] >> SHIFT_32
-    reservation[DEADLINE] = rows[at, 13] + timeout_s * _NS_PER_S if timeout_s != ZERO else ZERO
+    reservation[DEADLINE] = since_ns + timeout_s * _NS_PER_S if timeout_s != ZERO else ZERO
     reservation[TIMESTAMP] = rows[at, 13]
     reservation[POSITION] = position
-    reservation[ROWS] = np.uint64(debit) | (np.uint64(credit) << SHIFT_32)
-    reservation[LEDGER] = rows[at, 14] & M32
+    reservation[ROWS] = np.uint64(debit) | (np.uint64(credit) << SHIFT_32) if debit >= 0 else FULL
+    reservation[LEDGER] = (rows[at, 14] & M32) | (groups << SHIFT_32)
     list_reservation(tables, row)
-    if timeout_s != ZERO:
+    if timeout_s != ZERO and decided_here(tables, row):
         push_deadline(tables, reservation[DEADLINE], position, row)
-    raise_counter(tables.accounts, debit, DEBITS_RESERVED, rows[at, 6], rows[at, 7])
-    raise_counter(tables.accounts, credit, CREDITS_RESERVED, rows[at, 6], rows[at, 7])
-    _move_reserved(tables, row)
+    if debit >= 0:
+        raise_counter(tables.accounts, debit, DEBITS_RESERVED, rows[at, 6], rows[at, 7])
+        raise_counter(tables.accounts, credit, CREDITS_RESERVED, rows[at, 6], rows[at, 7])
+        touch_account(tables, debit)
+        touch_account(tables, credit)
     return row
+
+
+@helper
+def rest_after(tables: Tables, row: I64, low: U64, high: U64, keep_rest: bool) -> tuple[U64, U64]:
+    """Return what a COMMIT of this amount gives back where it is decided."""
+    if keep_rest:
+        return ZERO, ZERO
+    return subtract(tables.reservations[row, REMAINING], tables.reservations[row, REMAINING + 1], low, high)
 
 
 @outlined
 def commit(tables: Tables, row: I64, low: U64, high: U64, keep_rest: bool) -> bool:
     """Post up to what is left of a reservation; return whether that ended it."""
-    reservation = tables.reservations[row]
-    debit, credit = _move_reserved(tables, row)
-    raise_counter(tables.accounts, debit, DEBITS_POSTED, low, high)
-    raise_counter(tables.accounts, credit, CREDITS_POSTED, low, high)
-    lower_counter(tables.accounts, debit, DEBITS_RESERVED, low, high)
-    lower_counter(tables.accounts, credit, CREDITS_RESERVED, low, high)
-    reservation[REMAINING], reservation[REMAINING + 1] = subtract(
-        reservation[REMAINING], reservation[REMAINING + 1], low, high
-    )
-    nothing_left = reservation[REMAINING] | reservation[REMAINING + 1] == ZERO
-    if keep_rest and not nothing_left:
+    back_low, back_high = rest_after(tables, row, low, high, keep_rest)
+    settle(tables, row, low, high, back_low, back_high)
+    if not is_empty(tables, row):
         return False
-    release(tables, row)
+    unlist_reservation(tables, row)
     return True
 
 
 @outlined
 def release(tables: Tables, row: I64) -> None:
     """Give back what is left of a reservation, and end it."""
-    low, high = tables.reservations[row, REMAINING], tables.reservations[row, REMAINING + 1]
-    debit, credit = _move_reserved(tables, row)
-    lower_counter(tables.accounts, debit, DEBITS_RESERVED, low, high)
-    lower_counter(tables.accounts, credit, CREDITS_RESERVED, low, high)
+    settle(tables, row, ZERO, ZERO, tables.reservations[row, REMAINING], tables.reservations[row, REMAINING + 1])
     unlist_reservation(tables, row)
+
+
+@outlined
+def obey(
+    tables: Tables, row: I64, low: U64, high: U64, back_low: U64, back_high: U64, how: U64, keep_rest: bool
+) -> bool:
+    """Let a reservation that another group decides follow that group's word; return whether that ended it.
+
+    Such words may come in any order, so that it may be done and still have something reserved for an earlier one.
+    """
+    settle(tables, row, low, high, back_low, back_high)
+    empty = is_empty(tables, row)
+    ends = bool(tables.reservations[row, OPEN] == ONE and (empty or not keep_rest))
+    if ends:
+        tables.reservations[row, OPEN] = ONE + how
+    if empty:
+        unlist_reservation(tables, row)
+    return ends
 
 
 @helper
@@ -183,7 +231,7 @@ def _write_expiry(tables: Tables, rows: Words, at: I64, row: I64, timestamp_ns: 
     rows[at, 8], rows[at, 9] = reservation[0], reservation[1]
     rows[at, 10], rows[at, 11], rows[at, 12] = ZERO, ZERO, ZERO
     rows[at, 13] = timestamp_ns
-    rows[at, 14] = tables.accounts[debit_row_of(tables, row), LEDGER_WORD] & M32
+    rows[at, 14] = reservation[LEDGER] & M32
     rows[at, 15] = _EXPIRED_META
 
 

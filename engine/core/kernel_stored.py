@@ -10,11 +10,15 @@ from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIME
 from engine.core.kernel_u128 import FULL, I64, ONE, U64, ZERO
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Flag, Kind
+from engine.core.word import State
 
 _M8: Final = np.uint64(0xFF)
 _SHIFT_16: Final = np.uint64(16)
 _SHIFT_24: Final = np.uint64(24)
 _SHIFT_48: Final = np.uint64(48)
+_LEG_MASK: Final = np.uint64(0x1FFF)
+_ELSEWHERE: Final = np.uint64(ResultFlag.DECIDED_ELSEWHERE)
+_NONE: Final = np.uint8(State.NONE)
 _U32_ONE: Final = np.uint32(1)
 _LINKED: Final = np.uint64(Flag.LINKED)
 _REPLAYED: Final = np.uint64(ResultFlag.REPLAYED)
@@ -57,7 +61,7 @@ def outcome_of(meta: U64) -> U64:
 @helper
 def leg_of(meta: U64) -> U64:
     """Return the leg in word 15 of a stored record."""
-    return meta >> _SHIFT_48
+    return (meta >> _SHIFT_48) & _LEG_MASK
 
 
 @helper
@@ -74,6 +78,15 @@ def stored_position(work: Work, stored: I64) -> U64:
     if stored < known:
         return work.known_positions[stored]
     return work.counts[FIRST_POSITION] + np.uint64(stored - known)
+
+
+@helper
+def stored_word(work: Work, stored: I64) -> np.uint8:
+    """Return the `State` of the word for the chain of a stored record; NONE if it is local."""
+    known = len(work.known_rows)
+    if stored < known:
+        return work.known_word[stored]
+    return work.row_word[stored - known] if len(work.row_word) else _NONE
 
 
 @helper
@@ -109,7 +122,8 @@ def find_in_batch(work: Work, digest: U64, low: U64, high: U64) -> I64:
 
 
 @helper
-def _list_in_batch(work: Work, digest: U64, at: I64) -> None:
+def list_in_batch(work: Work, digest: U64, at: I64) -> None:
+    """Let `find_in_batch` find row `at`, unless it has one of that id already."""
     mask = np.uint64(len(work.id_slots) - 1)
     slot = digest & mask
     while work.id_slots[slot] != 0:
@@ -141,6 +155,12 @@ def answer_unstored(work: Work, i: I64, outcome: U64, group: U64) -> None:
 
 
 @helper
+def answer_elsewhere(work: Work, i: I64, decider: I64) -> None:
+    """Say which group decides; nothing is stored."""
+    answer(work, i, FULL, ZERO, _ELSEWHERE << _SHIFT_16, np.uint64(decider))
+
+
+@helper
 def store(tables: Tables, work: Work, i: I64, at: I64, outcome: U64, leg: U64, group: U64) -> None:
     """Make record `i` the journal row `at` of the block, and its answer."""
     batch = work.batch
@@ -151,7 +171,7 @@ def store(tables: Tables, work: Work, i: I64, at: I64, outcome: U64, leg: U64, g
     timestamp_ns = work.counts[FIRST_TIMESTAMP] + np.uint64(at)
     batch[at, 13] = timestamp_ns
     batch[at, 15] = (batch[at, 15] & M32) | (outcome << SHIFT_32) | (leg << _SHIFT_48)
-    _list_in_batch(work, work.hashes[i], at)
+    list_in_batch(work, work.hashes[i], at)
     answer(work, i, work.counts[FIRST_POSITION] + np.uint64(at), timestamp_ns, outcome, group)
 
 

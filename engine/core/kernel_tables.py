@@ -23,7 +23,7 @@ from engine.core.kernel_types import (
     Tables,
     U64Array,
 )
-from engine.core.kernel_u128 import I64, ONE, U64, ZERO
+from engine.core.kernel_u128 import FULL, I64, ONE, U64, ZERO
 from engine.core.placement import hash_id
 from engine.core.records import Words
 
@@ -79,12 +79,24 @@ def delete(slots: U64Array, rows: Words, row: I64, seed: U64) -> None:
 
 @helper
 def find_account(tables: Tables, low: U64, high: U64) -> I64:
-    """Return the account's row, `UNKNOWN`, or `ELSEWHERE`: the slot map decides, even if the row is still here."""
+    """Return the account's row, `UNKNOWN`, or `ELSEWHERE`: the slot map decides, even if the row is still here.
+
+    The engine's own accounts are unknown to callers.
+    """
     digest = hash_id(low, high, tables.counters[HASH_SEED])
     if not tables.slot_is_ours[digest >> _SLOT_SHIFT]:
         return ELSEWHERE
+    if low == FULL:
+        return UNKNOWN
     row = find_hashed(tables.account_slots, tables.accounts, digest, low, high)
     return row if row >= 0 else UNKNOWN
+
+
+@helper
+def find_account_anywhere(tables: Tables, low: U64, high: U64) -> I64:
+    """Return the account's row whatever the slot map says now, or `UNKNOWN`."""
+    digest = hash_id(low, high, tables.counters[HASH_SEED])
+    return find_hashed(tables.account_slots, tables.accounts, digest, low, high)
 
 
 @helper

@@ -23,7 +23,11 @@ LAST_TIMESTAMP: Final = 5
 NEXT_POSITION: Final = 6
 HASH_SEED: Final = 7
 GROUP: Final = 8
-COUNTERS: Final = 9
+CHAIN_COUNT: Final = 9
+"""Open chains: secured here, waiting for their decider's word."""
+CHAIN_HIGH: Final = 10
+CHAIN_FREE_COUNT: Final = 11
+COUNTERS: Final = 12
 
 # Words of `Work.counts`.
 RECORD_TIME: Final = 0
@@ -52,6 +56,9 @@ class Tables(NamedTuple):
     dirty_accounts: npt.NDArray[np.uint8]
     dirty_reservations: npt.NDArray[np.uint8]
     counters: U64Array
+    chains: Words
+    chain_slots: U64Array
+    free_chains: U64Array
 
 
 class Work(NamedTuple):
@@ -90,17 +97,48 @@ class Work(NamedTuple):
     """Hash table of the ids stored by this batch: row + 1, or 0."""
     undo: U64Array
     counts: U64Array
+    known_word: npt.NDArray[np.uint8]
+    known_digest: U64Array
+    known_sides: npt.NDArray[np.uint16]
+    known_decider: npt.NDArray[np.uint16]
+    row_word: npt.NDArray[np.uint8]
+    """Shape (n,), by row: `word.State` of the cross-group chain that it is of. Of EVENTS: empty, as all is local."""
+    row_step: npt.NDArray[np.int64]
+    """Shape (n,), by row: the number of the step that stored it. Of EVENTS: empty."""
+    sides: npt.NDArray[np.uint16]
+    """Shape (n, 2), by record, then by row. Of EVENTS: empty."""
+
+
+class Steps(NamedTuple):
+    """What the steps of one STEPS record are, and what becomes of them; s steps of n rows."""
+
+    steps: U64Array
+    """Shape (s, 8): `step_record.STEP` as words."""
+    given_back: U64Array
+    """Shape (n, 2), by record, then by row."""
+    answers: U64Array
+    """Shape (s, 6): `step_answers.ANSWER` as words."""
+    changed: npt.NDArray[np.bool_]
+    """Shape (s,)."""
+    net: U64Array
+    """Scratch: per account of one chain, its row, what it takes (low, high) and what it brings; then per ledger."""
+    net_slots: npt.NDArray[np.uint32]
+    """Scratch: hash table of the accounts' rows; zeros between chains."""
 
 
 UNKNOWN: Final = np.int64(-1)
 """An account that this group should have, and has not."""
 ELSEWHERE: Final = np.int64(-2)
 """An account whose slot belongs to another group."""
+NOT_RUN: Final = np.int64(-3)
+"""A side of a leg that this group does not run at all."""
 
 _U64_1: Final = types.Array(types.uint64, 1, "C")
 _U64_2: Final = types.Array(types.uint64, 2, "C")
 _I64_1: Final = types.Array(types.int64, 1, "C")
 _U32_1: Final = types.Array(types.uint32, 1, "C")
+_U16_1: Final = types.Array(types.uint16, 1, "C")
+_U16_2: Final = types.Array(types.uint16, 2, "C")
 _U8_1: Final = types.Array(types.uint8, 1, "C")
 _BOOL_1: Final = types.Array(types.boolean, 1, "C")
 
@@ -110,12 +148,18 @@ I64_TYPE: Final = _I64_1
 U64_NUMBER: Final = types.uint64
 I64_NUMBER: Final = types.int64
 TABLES_TYPE: Final = types.NamedTuple(  # type: ignore[no-untyped-call]
-    [_U64_2, _U64_1, _U64_2, _U64_1, _U64_1, _U64_2, _BOOL_1, _U64_1, _U8_1, _U8_1, _U64_1], Tables
+    [
+        *(_U64_2, _U64_1, _U64_2, _U64_1, _U64_1, _U64_2, _BOOL_1, _U64_1, _U8_1, _U8_1, _U64_1),
+        *(_U64_2, _U64_1, _U64_1),
+    ],
+    Tables,
 )
 WORK_TYPE: Final = types.NamedTuple(  # type: ignore[no-untyped-call]
     [
         *(_U64_2, _U64_2, _I64_1, _I64_1, _U64_2, _U64_1, _U64_2, _BOOL_1, _U8_1, _U64_2),
         *(_U64_1, _I64_1, _I64_1, _I64_1, _U64_2, _U8_1, _U64_2, _U32_1, _U64_2, _U64_1),
+        *(_U8_1, _U64_2, _U16_2, _U16_1, _U8_1, _I64_1, _U16_2),
     ],
     Work,
 )
+STEPS_TYPE: Final = types.NamedTuple([_U64_2, _U64_2, _U64_2, _BOOL_1, _U64_2, _U32_1], Steps)  # type: ignore[no-untyped-call]

@@ -15,6 +15,8 @@ LOG_RECORD_BYTES_MAX: Final = (1 << 20) + (256 << 10)
 LOG_RECORD_CALLERS_MAX: Final = 4096
 ACCOUNTS_MAX: Final = 1 << 27
 OPEN_RESERVATIONS_MAX: Final = 1 << 24
+OPEN_CHAINS_MAX: Final = 1 << 24
+"""Cross-group chains that one group has secured and whose decider's word it waits for."""
 EXPIRIES_PER_RECORD_MAX: Final = 1 << 16
 """Reservations that one log record expires; the rest of what is due waits for the next one, and cannot be committed."""
 LEDGERS_MAX: Final = 4096

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from engine.core.known import NO_POSITION
 from engine.core.limits import EXPIRIES_PER_RECORD_MAX
-from engine.core.model_rules import Rules
+from engine.core.model_rules import Rules, is_own_account
 from engine.core.model_state import Account, Chain, Event, Stored, pack, unpack
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Kind
@@ -240,7 +240,7 @@ class Model(Rules):
             return self._not_stored(Outcome.LEDGER_UNKNOWN)
         if self.is_elsewhere(event.id):
             return self._not_stored(Outcome.ACCOUNT_IN_ANOTHER_GROUP)
-        if event.id[:8] == b"\xff" * 8:
+        if is_own_account(event.id):
             return self._not_stored(Outcome.ACCOUNT_ID_RESERVED)
         row = len(self._rows)
         chain = Chain()

@@ -17,6 +17,11 @@ BALANCE_BOUND: Final = 1 << BALANCE_BITS
 LIFE_FLAGS: Final = AccountFlag.FROZEN | AccountFlag.CLOSED
 
 
+def is_own_account(account_id: bytes) -> bool:
+    """Whether this is the engine's own account, as those of transit are; callers' requests never reach them."""
+    return account_id[:8] == b"\xff" * 8
+
+
 class Rules:
     """One group's accounts, stored records and settings."""
 
@@ -56,8 +61,12 @@ class Rules:
         debit, credit = self.accounts.get(event.debit), self.accounts.get(event.credit)
         if event.ledger not in self.ledgers:
             return Outcome.LEDGER_UNKNOWN
+        if event.kind in FOLLOWERS and self._is_missing(event):
+            return Outcome.FOLLOWED_MISSING
         if self.is_elsewhere(event.debit) or self.is_elsewhere(event.credit):
             return Outcome.ACCOUNT_IN_ANOTHER_GROUP
+        if is_own_account(event.debit) or is_own_account(event.credit):
+            return Outcome.ACCOUNT_ID_RESERVED
         if debit is None:
             return Outcome.DEBIT_ACCOUNT_UNKNOWN
         if credit is None:
@@ -66,10 +75,14 @@ class Rules:
             return Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER
         return Outcome.CREDIT_ACCOUNT_OF_ANOTHER_LEDGER if credit.ledger != event.ledger else None
 
-    def _refuse_followed(self, event: Event) -> Outcome | None:
+    def _is_missing(self, event: Event) -> bool:
+        """Whether what it follows never took effect. Told before the map is asked: a follower goes where its original
+        is, and if that is nowhere it may be laid out on any group."""
         original = self.history.get(event.followed)
-        if original is None or not took_effect(original.outcome):
-            return Outcome.FOLLOWED_MISSING
+        return original is None or not took_effect(original.outcome)
+
+    def _refuse_followed(self, event: Event) -> Outcome | None:
+        original = self.history[event.followed]
         wanted = (Kind.POST, Kind.COMMIT) if event.kind == Kind.REVERSE else (Kind.RESERVE,)
         if original.event.kind not in wanted:
             return Outcome.FOLLOWED_OF_WRONG_KIND
@@ -181,6 +194,8 @@ class Rules:
         if self.is_elsewhere(event.debit):
             return Outcome.ACCOUNT_IN_ANOTHER_GROUP
         account = self.accounts.get(event.debit)
+        if is_own_account(event.debit):
+            return Outcome.ACCOUNT_ID_RESERVED
         if account is None:
             return Outcome.ACCOUNT_UNKNOWN
         if account.ledger != event.ledger:

@@ -107,6 +107,7 @@ def is_conflict(outcome: int) -> bool:
 
 PRECEDENCE: Final = (
     Outcome.LEDGER_UNKNOWN,
+    Outcome.FOLLOWED_MISSING,
     Outcome.ACCOUNT_IN_ANOTHER_GROUP,
     Outcome.DAY_CLOSED,
     Outcome.ACCOUNT_ID_RESERVED,
@@ -115,7 +116,6 @@ PRECEDENCE: Final = (
     Outcome.CREDIT_ACCOUNT_UNKNOWN,
     Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER,
     Outcome.CREDIT_ACCOUNT_OF_ANOTHER_LEDGER,
-    Outcome.FOLLOWED_MISSING,
     Outcome.FOLLOWED_OF_WRONG_KIND,
     Outcome.FOLLOWED_OF_ANOTHER_LEDGER,
     Outcome.FOLLOWED_DEBIT_ACCOUNT_DIFFERS,
@@ -139,5 +139,6 @@ PRECEDENCE: Final = (
     Outcome.LIMIT_BELOW_USE,
 )
 """The reasons to refuse a record, in the order in which they are looked for; the first that holds is told (where
-it is; what it follows; in which state its accounts are; what the amount would do). A known id is answered before, by
-the fields in the order of `model.CONFLICTS`; CHAIN_FAILED goes to the legs that are not looked at."""
+it is, and whether there is what it follows; what that is; in which state its accounts are; what the amount would do).
+A known id is answered before, by the fields in the order of `model.CONFLICTS`; CHAIN_FAILED goes to the legs that are
+not looked at."""
