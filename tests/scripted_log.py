@@ -45,7 +45,7 @@ class ScriptedLog:
     def truncate_below(self, log_index: int) -> None:
         """Likewise."""
 
-    def transfer_leadership(self) -> None:
+    def transfer_leadership(self, to: str | None = None) -> None:
         """Likewise."""
 
     def on_role_change(self, changed: object) -> None:

@@ -84,8 +84,8 @@ class ReplicatedLog(Protocol):
         """Allow the log to forget records up to and including `log_index`: the store has synced them. Whole segments
         go."""
 
-    def transfer_leadership(self) -> None:
-        """Ask a caught-up follower to take over, if there is one."""
+    def transfer_leadership(self, to: str | None = None) -> None:
+        """Ask a caught-up follower to take over, if there is one: the replica `to`, or any."""
 
     def status(self) -> LogStatus:
         """What `describe` and metrics show."""

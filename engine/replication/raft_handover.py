@@ -35,6 +35,7 @@ class HandOver:
         self._now = now
         self._until_s: float | None = None
         self._asked = False
+        self._to: str | None = None
         self._disk_behind_since_s: float | None = None
 
     @property
@@ -42,10 +43,11 @@ class HandOver:
         """Whether this leader is handing over."""
         return self._until_s is not None
 
-    def begin(self) -> None:
-        """Try for `transfer_s_max`; without effect on a follower, in a group of one, or a second time."""
+    def begin(self, to: str | None = None) -> None:
+        """Try for `transfer_s_max`, with the peer `to` alone if one is named; without effect on a follower, in a group
+        of one, or a second time."""
         if self._core.is_leader and self._core.nodes and self._until_s is None:
-            self._until_s, self._asked = self._now() + self._settings.transfer_s_max, False
+            self._until_s, self._asked, self._to = self._now() + self._settings.transfer_s_max, False, to
 
     def end(self) -> None:
         """The role changed."""
@@ -56,7 +58,7 @@ class HandOver:
         self._watch_own_disk()
         if self._until_s is None:
             return
-        peer = self._sender.most_advanced(self._transport.peers())
+        peer = self._sender.most_advanced([one for one in self._transport.peers() if self._to in (None, one)])
         if self._now() > self._until_s:
             self._until_s = None
         elif peer is not None and not self._asked and self._sender.has_all(peer):

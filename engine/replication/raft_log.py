@@ -219,9 +219,9 @@ class RaftLog:
         held = self._snapshots_out.held_index()
         self._journal.forget_to(limit if held is None else min(limit, held), self._settings.retained_bytes_min)
 
-    def transfer_leadership(self) -> None:
+    def transfer_leadership(self, to: str | None = None) -> None:
         """See `interface.ReplicatedLog`. Proposals are refused until a follower took over, or for `transfer_s_max`."""
-        self._hand_over.begin()
+        self._hand_over.begin(to)
         self._turn_soon()
 
     def note_state_hash(self, log_index: int, state_hash: bytes) -> None:

@@ -127,7 +127,7 @@ class SingleLog:
         if log is not None and log.failure is None and log.frees_segments(index):
             log.forget_to(index)
 
-    def transfer_leadership(self) -> None:
+    def transfer_leadership(self, to: str | None = None) -> None:
         """There is nobody to take over."""
 
     def status(self) -> LogStatus:

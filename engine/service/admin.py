@@ -1,6 +1,7 @@
 """AdminService of a node: its own group, as this replica sees it."""
 
 from importlib.metadata import version
+from typing import Final
 
 from engine.config import group_config, settings_differences
 from engine.core.settings import Settings
@@ -33,6 +34,8 @@ ROLES = {
     Role.CANDIDATE: ReplicaRole.REPLICA_ROLE_CANDIDATE,
 }
 PACKAGE = "posting-engine"
+NEXT_LEADER_S_MAX: Final = 1.0
+"""After handing over, the next leader is told if it is known within so long."""
 
 
 class AdminServicer:
@@ -65,18 +68,22 @@ class AdminServicer:
     async def TransferLeadership(  # noqa: N802
         self, request: TransferLeadershipRequest, _: Context
     ) -> TransferLeadershipResponse:
-        """Ask the log to hand over to the replica that is furthest."""
+        """Hand over to the replica that is named, or to the one that is furthest; tell who leads then."""
         replica = self._replica
         if request.group != replica.place.group:
             message = f"this node serves group {replica.place.group}, not group {request.group}"
             raise CallFailed(Fault(INVALID_ARGUMENT, Reason.GROUP_UNKNOWN, message, field="group"))
+        names = {other.id for other in group_config(replica.place.config, replica.place.group).replicas}
+        if request.replica and request.replica not in names:
+            message = f"group {request.group} has no replica {request.replica[:80]!r}; its replicas are {sorted(names)}"
+            raise CallFailed(Fault(INVALID_ARGUMENT, Reason.REQUEST_INVALID, message, field="replica"))
         leader = replica.log.status().leader
         if not replica.is_leader:
             message = "this replica does not lead its group"
             raise CallFailed(unavailable(Reason.NOT_LEADER, message, leader=replica.address_of(leader)))
         if request.replica != replica.place.replica.id:
-            replica.log.transfer_leadership()
-        return TransferLeadershipResponse(leader=replica.log.status().leader or "")
+            await replica.hand_over(request.replica or None)
+        return TransferLeadershipResponse(leader=await replica.leader(NEXT_LEADER_S_MAX))
 
     def _group(self, settings: Settings | None) -> GroupDescription:
         replica = self._replica

@@ -102,10 +102,10 @@ class Replica:
             LOG.warning("some transfers were still on their way when the time to drain was over")
         self.batcher.give_up_waiting(unavailable(Reason.STOPPING, _STOPPING))
 
-    async def hand_over(self) -> None:
-        """Let another replica lead, if there is one, while this one still answers."""
+    async def hand_over(self, to: str | None = None) -> None:
+        """Let another replica lead, the one named `to` or any, if there is one, while this one still answers."""
         if self.is_leader and len(group_config(self.place.config, self.place.group).replicas) > 1:
-            self.log.transfer_leadership()
+            self.log.transfer_leadership(to)
             until_s = self._loop.time() + HAND_OVER_S_MAX
             while self.is_leader and self._loop.time() < until_s:
                 await asyncio.sleep(HAND_OVER_LOOK_S)
@@ -163,6 +163,13 @@ class Replica:
         return ReadPoint(
             group=self.place.group, log_index=self.machine.applied_index, as_of=self.machine.book.last_timestamp_ns
         )
+
+    async def leader(self, within_s: float) -> str:
+        """Return the name of the group's leader; empty if none is known in time."""
+        until_s = self._loop.time() + within_s
+        while self.log.status().leader is None and self._loop.time() < until_s:
+            await asyncio.sleep(HAND_OVER_LOOK_S)
+        return self.log.status().leader or ""
 
     def uptime_ms(self) -> int:
         """Return how long this replica runs, milliseconds."""

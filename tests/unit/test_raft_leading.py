@@ -229,6 +229,18 @@ def test_leadership_is_handed_to_a_follower_that_has_everything(leader):
     assert len(leader.told(Vote, "c")) == 1
 
 
+def test_leadership_goes_to_the_follower_that_is_named_even_if_another_is_further(leader):
+    leader.log.propose(b"one", lambda _: None)
+    leader.run()
+    leader.log.transfer_leadership("b")
+    leader.acknowledge("c", 2)
+    leader.run()
+    assert leader.told(TimeoutNow) == []
+    leader.acknowledge("b", 2)
+    leader.run()
+    assert (leader.told(TimeoutNow, "b"), leader.told(TimeoutNow, "c")) == ([TimeoutNow(leader.log.status().term)], [])
+
+
 def test_a_transfer_that_nobody_takes_ends_and_the_leader_goes_on(make_bench):
     bench = make_bench(settings=RaftSettings(transfer_s_max=0.2, leader_fallback_s=5.0))
     bench.elect()
