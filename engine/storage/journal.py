@@ -7,16 +7,15 @@ without rows (ticks, batches that were known) have keys of their own, and one or
 import struct
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import lmdb
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.records import RECORD_WORDS, Words
-from engine.exit_codes import EngineStopped, ExitCode
+from engine.core.records import Words
+from engine.exit_codes import EngineStopped, ExitCode, require
 from engine.storage.block import (
-    HEADER_BYTES,
     Block,
     BlockDamaged,
     BlockHeader,
@@ -26,40 +25,14 @@ from engine.storage.block import (
     place_of,
     rows_of,
 )
+from engine.storage.recent import PackedBlock, RecentBlocks
+from engine.storage.stored_rows import StoredRows, empty_rows, read_rows
 
 DATABASE: Final = b"journal"
 KEY: Final = struct.Struct(">QQ")
-_LEG_SHIFT: Final = np.uint64(48)
-
-
-class StoredRows(NamedTuple):
-    """Rows read back by position, m of them, in the order asked."""
-
-    rows: Words
-    """Shape (m, 16)."""
-    requested: Words
-    """Shape (m, 2): the amounts asked for."""
-    chain_last: npt.NDArray[np.bool_]
-    """Shape (m,): the last leg of its chain, or alone: the next row of its block has leg 0, or there is none."""
-
 
 RawBlocks: TypeAlias = Generator[tuple[tuple[int, int], memoryview], None, None]
 """((first position, log index), bytes) of one block after another."""
-
-
-class PackedBlock(NamedTuple):
-    """An encoded block on its way into the journal."""
-
-    first_position: int
-    log_index: int
-    data: bytes
-
-
-def empty_rows(count: int) -> StoredRows:
-    """Return room for `count` rows."""
-    return StoredRows(
-        np.empty((count, RECORD_WORDS), np.uint64), np.empty((count, 2), np.uint64), np.empty(count, np.bool_)
-    )
 
 
 class Journal:
@@ -69,6 +42,8 @@ class Journal:
         self._environment = environment
         self._folder = folder
         self._database = environment.open_db(DATABASE, create=not environment.flags()["readonly"])
+        self.recent = RecentBlocks(1 << 63, 1 << 63)
+        """The newest blocks; none, until an owner that appends puts some there."""
 
     def append(self, transaction: lmdb.Transaction, blocks: Sequence[PackedBlock]) -> None:
         """Append blocks in order within the caller's transaction."""
@@ -85,7 +60,11 @@ class Journal:
             yield self._decode(data)
 
     def blocks_after(self, position: int, log_index: int) -> Generator[Block, None, None]:
-        """Like `blocks_from`, from the first block behind `log_index`, at which the head was at `position`."""
+        """Like `blocks_from`, from the first saved block behind `log_index`, at which the head was at `position`."""
+        recent = self.recent.saved_after(log_index)
+        if recent is not None:
+            yield from (decode_block(block.data) for block in recent)
+            return
         first = KEY.pack(position, log_index + 1)
         for _, data in self.raw_blocks(lambda cursor: bool(cursor.set_range(first))):
             yield self._decode(data)
@@ -157,15 +136,19 @@ class Journal:
     def read(self, positions: npt.NDArray[np.uint64], into: StoredRows, where: npt.NDArray[np.int64]) -> None:
         """Copy the rows at `positions`, shape (m,), to places `where`, shape (m,), of `into`.
 
-        One search per block touched, not per row. Raises DATA_DAMAGED for a position that no block holds.
+        Rows that are not saved yet are found as well. Raises DATA_DAMAGED for a position that no block holds.
         """
         order = np.argsort(positions, kind="stable")
         ascending, places = positions[order], where[order]
-        with self._environment.begin(db=self._database, buffers=True) as transaction:
-            cursor = transaction.cursor()
-            start = 0
-            while start < len(ascending):
-                start = self._read_block(cursor, ascending, places, start, into)
+        kept = self.recent.kept
+        older = int(np.searchsorted(ascending, np.uint64(kept.start)))
+        if older:
+            with self._environment.begin(db=self._database, buffers=True) as transaction:
+                cursor = transaction.cursor()
+                read_rows(lambda position: self._holding(cursor, position), ascending[:older], places[:older], into)
+        if older < len(ascending):
+            self._require_held(int(ascending[-1]), self.recent.end)
+            read_rows(kept.holding, ascending[older:], places[older:], into)
 
     def rows_at(self, positions: npt.NDArray[np.uint64]) -> Words:
         """Return the rows at `positions`, shape (m,), as words of shape (m, 16), in the order asked."""
@@ -181,38 +164,17 @@ class Journal:
         self.read(positions, into, np.arange(len(positions)))
         return into
 
-    def _read_block(
-        self,
-        cursor: lmdb.Cursor,
-        positions: npt.NDArray[np.uint64],
-        places: npt.NDArray[np.int64],
-        start: int,
-        into: StoredRows,
-    ) -> int:
-        """Read what `positions` names from `start` on of one block; return the number of the first behind it."""
-        place, data = self._holding(cursor, int(positions[start]))
-        end = start + 1
-        if end < len(positions) and positions[end] < place.end_position:
-            end = int(np.searchsorted(positions, np.uint64(place.end_position)))
-        rows = np.frombuffer(data, np.uint64, place.rows * RECORD_WORDS, HEADER_BYTES + place.preamble_bytes)
-        rows = rows.reshape(-1, RECORD_WORDS)
-        if end == start + 1:
-            _copy_one(place, rows, int(positions[start]) - place.first_position, places[start], into)
-        else:
-            numbers = (positions[start:end] - np.uint64(place.first_position)).astype(np.int64)
-            _copy_some(place, rows, numbers, places[start:end], into)
-        if place.requested:
-            numbers = (positions[start:end] - np.uint64(place.first_position)).astype(np.int64)
-            _overlay(decode_block(data), numbers, places[start:end], into.requested)
-        return end
-
     def _holding(self, cursor: lmdb.Cursor, position: int) -> tuple[Place, memoryview]:
-        if _seek(cursor, position):
-            data = memoryview(cursor.value())
-            place = place_of(data)
-            if place.first_position <= position < place.end_position:
-                return place, data
-        raise EngineStopped(
+        if not _seek(cursor, position):
+            self._require_held(position, 0)
+        data = memoryview(cursor.value())
+        place = place_of(data)
+        self._require_held(position, place.end_position)
+        return place, data
+
+    def _require_held(self, position: int, end: int) -> None:
+        require(
+            position < end,
             ExitCode.DATA_DAMAGED,
             f"{self._folder} has no journal block for position {position}: replace this replica or restore its folder",
         )
@@ -247,29 +209,3 @@ def _scan_for(cursor: lmdb.Cursor, first_position: int, log_index: int) -> Block
     if not found or KEY.unpack(cursor.key()) != (first_position, log_index):
         return None
     return decode_block(bytes(cursor.value()))
-
-
-def _copy_one(place: Place, rows: Words, number: int, target: np.int64, into: StoredRows) -> None:
-    row = rows[number]
-    into.rows[target] = row
-    into.requested[target] = row[6:8]
-    following = number + 1
-    into.chain_last[target] = following == place.rows or rows[following, 15] >> _LEG_SHIFT == 0
-
-
-def _copy_some(
-    place: Place, rows: Words, numbers: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], into: StoredRows
-) -> None:
-    taken = rows[numbers]
-    into.rows[targets] = taken
-    into.requested[targets] = taken[:, 6:8]
-    following = np.minimum(numbers + 1, place.rows - 1)
-    into.chain_last[targets] = (rows[following, 15] >> _LEG_SHIFT == 0) | (numbers == place.rows - 1)
-
-
-def _overlay(block: Block, numbers: npt.NDArray[np.int64], places: npt.NDArray[np.int64], requested: Words) -> None:
-    """Put the sparse requested amounts over those that moved, for the rows `numbers` of the block."""
-    at = np.searchsorted(block.requested_index, numbers)
-    at[at == len(block.requested_index)] = 0
-    differs = block.requested_index[at] == numbers
-    requested[places[differs]] = block.requested_amount[at[differs]]

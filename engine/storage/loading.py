@@ -1,7 +1,7 @@
 """Load: what the store knows about a batch's ids, for the kernel (DESIGN §6, `engine.core.known`).
 
 Exact: every id that a fingerprint points to is compared with the journal's row. Rows of records that are applied but
-not yet saved are known as well: they are among the recent rows.
+not yet saved are known as well: the journal has them in memory.
 """
 
 from typing import Final
@@ -13,8 +13,8 @@ from engine.core.book import Book
 from engine.core.known import Known, nothing_known, of_one_group
 from engine.core.records import Kind, Words
 from engine.storage.ids.known_ids import Followed, KnownIds
-from engine.storage.journal import Journal, StoredRows, empty_rows
-from engine.storage.recent import RecentRows
+from engine.storage.journal import Journal
+from engine.storage.stored_rows import StoredRows
 
 _KIND_SHIFT: Final = np.uint64(16)
 _BYTE: Final = np.uint64(0xFF)
@@ -28,9 +28,9 @@ _POSITION_WORD: Final = 15
 class Loader:
     """Finds stored rows, wherever they are. Used on the apply thread only."""
 
-    def __init__(self, book: Book, ids: KnownIds, recent: RecentRows, journal: Journal) -> None:
+    def __init__(self, book: Book, ids: KnownIds, journal: Journal) -> None:
         """Look into these; all are changed elsewhere, between calls."""
-        self._book, self._ids, self._recent, self._journal = book, ids, recent, journal
+        self._book, self._ids, self._journal = book, ids, journal
 
     def load(self, batch: Words) -> Known:
         """Return what is known about the ids in a batch, shape (n, 16)."""
@@ -62,13 +62,7 @@ class Loader:
 
     def stored_at(self, positions: npt.NDArray[np.uint64]) -> StoredRows:
         """Return the rows at `positions`, shape (m,), ascending, from memory or from LMDB."""
-        into = empty_rows(len(positions))
-        older = int(np.searchsorted(positions, np.uint64(self._recent.start)))
-        places = np.arange(len(positions))
-        if older:
-            self._journal.read(positions[:older], into, places[:older])
-        self._recent.read(positions[older:], into, places[older:])
-        return into
+        return self._journal.stored_at(positions)
 
     def positions_of(self, ids: Words) -> npt.NDArray[np.int64]:
         """Return where the transfers with `ids`, shape (n, 2), are stored, shape (n,); -1 for those that are not."""

@@ -1,61 +1,107 @@
-"""The newest journal rows, kept in memory: rows that are applied but not yet saved, and those that followers soon name.
+"""The newest blocks, kept in memory as they are saved: applied and not yet saved, or soon asked for.
 
-A commit or a retry mostly comes soon after what it follows, so most look-ups end here without touching LMDB.
+A commit or a retry mostly comes soon after what it follows, and the views read every block once: most look-ups end here
+without touching LMDB, whose pages then never become part of this process's memory. Blocks are appended and dropped by
+the apply thread; any thread may read, as a block is immutable bytes and lists are replaced, never cut short.
 """
 
-from typing import Final
+from bisect import bisect_right
+from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+from engine.storage.block import Place, place_of
 
-from engine.core.known import Applied
-from engine.core.records import Words
-from engine.storage.compiled import entry
-from engine.storage.journal import StoredRows, empty_rows
-
-RECENT_ROWS: Final = 1 << 18
-"""Rows kept: 36 MiB once all were used. A power of two."""
-_LEG_SHIFT: Final = np.uint64(48)
-_ZERO: Final = np.uint64(0)
+RECENT_ROWS: Final = 1 << 17
+"""Rows kept, some 18 MiB, beside what is not saved yet."""
+ROWS_PER_BLOCK: Final = 4
+"""What a block weighs by itself, in rows: blocks without rows take memory too."""
 
 
-@entry("void(u8[:, ::1], u8[:, ::1], b1[::1], i8, u8[:, ::1])")
-def _append(rows: Words, requested: Words, chain_last: npt.NDArray[np.bool_], position: int, block: Words) -> None:
-    """Copy the last rows of a block, as many as there is room for, to their places in the ring."""
-    count, capacity = len(block), len(rows)
-    for number in range(max(0, count - capacity), count):
-        at = (position + number) % capacity
-        for word in range(16):
-            rows[at, word] = block[number, word]
-        requested[at, 0], requested[at, 1] = block[number, 6], block[number, 7]
-        chain_last[at] = number + 1 == count or block[number + 1, 15] >> _LEG_SHIFT == _ZERO
+class PackedBlock(NamedTuple):
+    """An encoded block."""
+
+    first_position: int
+    log_index: int
+    data: bytes
 
 
-class RecentRows:
-    """A ring of the last `capacity` rows, by position. Used on the apply thread only."""
+class Kept(NamedTuple):
+    """What is kept; replaced as a whole when blocks are dropped, so whoever took it reads on undisturbed."""
 
-    def __init__(self, first_position: int, capacity: int = RECENT_ROWS) -> None:
-        self._ring = empty_rows(capacity)
-        self.capacity = capacity
-        self._first = first_position
-        self.end = first_position
+    blocks: list[PackedBlock]
+    firsts: list[int]
+    """First positions of `blocks`; equal ones where a block has no rows."""
+    weights: list[int]
+    behind_index: int
+    """Log index of the block before the first one."""
+    start: int
+    """First position of the first one."""
+
+    def holding(self, position: int) -> tuple[Place, memoryview]:
+        """Give the block that holds `position`, which must be between `start` and the end."""
+        data = memoryview(self.blocks[bisect_right(self.firsts, position) - 1].data)
+        return place_of(data), data
+
+
+class RecentBlocks:
+    """The blocks of the last `capacity` rows, and all that are not saved. See the module's docstring for threads."""
+
+    def __init__(self, position: int, log_index: int, capacity: int = RECENT_ROWS) -> None:
+        """Begin behind `log_index`, at which the journal ended at `position`."""
+        self.kept = Kept([], [], [], log_index, position)
+        self._weight = 0
+        self._capacity = capacity
+        self.end = position
+        self.saved_index = log_index
 
     @property
     def start(self) -> int:
         """The first position still here."""
-        return max(self._first, self.end - self.capacity)
+        return self.kept.start
 
-    def append(self, applied: Applied) -> None:
-        """Add one block's rows at `end`."""
-        _append(*self._ring, self.end, applied.rows)
-        if len(applied.requested_index):
-            within = applied.requested_index >= max(0, len(applied.rows) - self.capacity)
-            at = (self.end + applied.requested_index[within].astype(np.int64)) % self.capacity
-            self._ring.requested[at] = applied.requested_amount[within]
-        self.end += len(applied.rows)
+    def append(self, block: PackedBlock) -> None:
+        """Add the block at `end`."""
+        place = place_of(block.data)
+        kept = self.kept
+        kept.blocks.append(block)
+        kept.firsts.append(block.first_position)
+        kept.weights.append(place.rows + ROWS_PER_BLOCK)
+        self._weight += kept.weights[-1]
+        self.end = place.end_position
 
-    def read(self, positions: npt.NDArray[np.uint64], into: StoredRows, where: npt.NDArray[np.int64]) -> None:
-        """Copy the rows at `positions`, shape (m,), all between `start` and `end`, to places `where` of `into`."""
-        at = (positions % np.uint64(self.capacity)).astype(np.int64)
-        for target, ring in zip(into, self._ring, strict=True):
-            target[where] = ring[at]
+    def unsaved(self) -> list[PackedBlock]:
+        """Return the blocks that are not saved yet."""
+        blocks, first = self.kept.blocks, len(self.kept.blocks)
+        while first and blocks[first - 1].log_index > self.saved_index:
+            first -= 1
+        return blocks[first:]
+
+    def saved(self, log_index: int) -> None:
+        """All blocks up to `log_index` are saved; drop what is too old to be asked for soon."""
+        self.saved_index = log_index
+        kept, dropped = self.kept, 0
+        while dropped < len(kept.blocks) and kept.blocks[dropped].log_index <= log_index:
+            if self._weight - kept.weights[dropped] < self._capacity:
+                break
+            self._weight -= kept.weights[dropped]
+            dropped += 1
+        if dropped:
+            rest = kept.blocks[dropped:]
+            self.kept = Kept(
+                rest,
+                kept.firsts[dropped:],
+                kept.weights[dropped:],
+                kept.blocks[dropped - 1].log_index,
+                rest[0].first_position if rest else self.end,
+            )
+
+    def saved_after(self, log_index: int) -> list[PackedBlock] | None:
+        """Return the saved blocks behind `log_index`; None if some of them are not here any more."""
+        kept, saved_index = self.kept, self.saved_index
+        if log_index < kept.behind_index:
+            return None
+        first = bisect_right(kept.blocks, log_index, key=_log_index)
+        return kept.blocks[first : bisect_right(kept.blocks, saved_index, key=_log_index)]
+
+
+def _log_index(block: PackedBlock) -> int:
+    return block.log_index

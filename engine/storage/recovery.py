@@ -13,7 +13,7 @@ from engine.storage.folder import DataFolder
 from engine.storage.head import Head
 from engine.storage.ids.known_ids import IdLimits, KnownIds
 from engine.storage.journal import KEY, Journal
-from engine.storage.recent import RECENT_ROWS, RecentRows
+from engine.storage.recent import RECENT_ROWS, RecentBlocks
 from engine.storage.state_machine import Parts, StateMachine
 from engine.storage.store import MAP_BYTES_MAX, Store
 
@@ -82,9 +82,8 @@ def _recover(store: Store, group: int, limits: StoreLimits) -> tuple[StateMachin
     ids = KnownIds(store.runs, limits.ids)
     covered = ids.covered_position
     ids.add_blocks(store.journal.blocks_from(covered))
-    machine = StateMachine(
-        Parts(store, book, ids, RecentRows(head.next_position, limits.recent_rows), checkpoints, head)
-    )
+    store.journal.recent = RecentBlocks(head.next_position, head.log_index, limits.recent_rows)
+    machine = StateMachine(Parts(store, book, ids, checkpoints, head))
     return machine, Recovered(
         log_index=head.log_index,
         position=head.next_position,

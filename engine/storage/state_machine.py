@@ -22,9 +22,8 @@ from engine.storage.checkpoint import Checkpoints
 from engine.storage.environment import writing
 from engine.storage.head import Head, write_head
 from engine.storage.ids.known_ids import KnownIds
-from engine.storage.journal import PackedBlock
 from engine.storage.loading import Loader
-from engine.storage.recent import RecentRows
+from engine.storage.recent import PackedBlock
 from engine.storage.store import Space, Store
 
 UNSAVED_BYTES_MAX: Final = 16 << 20
@@ -37,7 +36,6 @@ class Parts(NamedTuple):
     store: Store
     book: Book
     ids: KnownIds
-    recent: RecentRows
     checkpoints: Checkpoints
     head: Head
 
@@ -47,12 +45,12 @@ class StateMachine:
 
     def __init__(self, parts: Parts) -> None:
         """Go on from the state that was recovered."""
-        self._store, self.book, self._ids, self._recent, self._checkpoints, self._head = parts
+        self._store, self.book, self._ids, self._checkpoints, self._head = parts
         self._saved = self._head
-        self._unsaved: list[PackedBlock] = []
+        self._recent = self._store.journal.recent
         self._unsaved_bytes = 0
         self._failed = False
-        self.loader = Loader(self.book, self._ids, self._recent, self._store.journal)
+        self.loader = Loader(self.book, self._ids, self._store.journal)
 
     @property
     def store(self) -> Store:
@@ -91,9 +89,7 @@ class StateMachine:
         self._failed = True
         applied = self._apply(log_index, term, self._decode(log_index, record))
         self._failed = False
-        # Unsaved rows are known only while they are among the recent ones.
-        unsaved_rows = self._head.next_position - self._saved.next_position
-        if self._unsaved_bytes > UNSAVED_BYTES_MAX or unsaved_rows > self._recent.capacity // 2:
+        if self._unsaved_bytes > UNSAVED_BYTES_MAX:
             self.save()
         return applied.results
 
@@ -104,18 +100,18 @@ class StateMachine:
         self._failed = True
         if self._checkpoints.due(self.book) and not self._store.is_map_short:
             self._checkpoints.begin(self.book, self._head)
-        if self._unsaved or not self._at_rest:
+        if self._is_unsaved or not self._at_rest:
             self._save()
         self._failed = False
 
     def rest(self) -> None:
         """While there is nothing else to do: bring merges and checkpoints on, a bounded step."""
-        if self._unsaved or not self._at_rest:
+        if self._is_unsaved or not self._at_rest:
             self.save()
 
     def checkpoint(self) -> None:
         """Save, and let a checkpoint of this very moment count, so that the next start has nothing to roll forward."""
-        while self._checkpoints.in_progress or self._unsaved:
+        while self._checkpoints.in_progress or self._is_unsaved:
             self.save()
         if self._checkpoints.manifest.log_index != self._head.log_index and not self._store.is_map_short:
             self._checkpoints.begin(self.book, self._head)
@@ -142,6 +138,10 @@ class StateMachine:
     def space(self, disk_bytes_spare: int) -> Space:
         """Tell what room the store has (`Store.space`); any thread may ask."""
         return self._store.space(disk_bytes_spare)
+
+    @property
+    def _is_unsaved(self) -> bool:
+        return self._saved.log_index < self._head.log_index
 
     @property
     def _at_rest(self) -> bool:
@@ -172,8 +172,7 @@ class StateMachine:
             previous=self._head.hash,
         )
         self._ids.add(applied.rows, first_position)
-        self._recent.append(applied)
-        self._unsaved.append(PackedBlock(first_position, log_index, data))
+        self._recent.append(PackedBlock(first_position, log_index, data))
         self._unsaved_bytes += len(data)
         self._head = Head(log_index, term, self.book.next_position, digest)
         return applied
@@ -181,15 +180,15 @@ class StateMachine:
     def _save(self) -> None:
         short = self._store.is_map_short  # what must be saved goes first
         with writing(self._store.environment, self._store.folder) as transaction:
-            self._store.journal.append(transaction, self._unsaved)
+            self._store.journal.append(transaction, self._recent.unsaved())
             write_head(transaction, self._store.state, self._head)
             runs_changed = self._ids.stored.write(transaction, merge=not short)
             self._checkpoints.write(transaction)
         if runs_changed:
             self._ids.stored.written()
         self._checkpoints.note(self._unsaved_bytes)
-        self._saved = self._head
-        self._unsaved, self._unsaved_bytes = [], 0
+        self._saved, self._unsaved_bytes = self._head, 0
+        self._recent.saved(self._head.log_index)
 
     def _require_sound(self) -> None:
         if self._failed:

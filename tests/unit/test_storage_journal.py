@@ -5,14 +5,16 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from engine.core.known import RESULT, Applied
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.block import GENESIS_HASH, encode_block
 from engine.storage.environment import open_environment, writing
-from engine.storage.journal import Journal, PackedBlock, StoredRows, empty_rows
-from engine.storage.recent import RecentRows
+from engine.storage.journal import Journal
+from engine.storage.recent import ROWS_PER_BLOCK, PackedBlock, RecentBlocks
+from engine.storage.stored_rows import StoredRows
 
 BLOCK_ROWS = (3, 0, 0, 5, 1, 0, 40, 2, 0, 0)
 """Rows of each block; those without are ticks, or batches of which every id was known."""
@@ -22,18 +24,29 @@ LOG_INDICES = (1, 2, 5, 6, 7, 9, 10, 11, 14, 15)
 def applied(first_position: int, rows: int, rng: np.random.Generator) -> Applied:
     words = rng.integers(0, 1 << 63, (rows, 16), dtype=np.uint64)
     words[:, 0] = np.arange(first_position, first_position + rows)
-    words[:, 15] = np.where(rng.random(rows) < 0.5, 0, 1 << 48)
+    words[:, 15] = legs_of(rows, rng) << np.uint64(48)
     index = np.flatnonzero(rng.random(rows) < 0.3).astype(np.uint32)
     return Applied(words, index, rng.integers(0, 9, (len(index), 2), dtype=np.uint64), np.empty(0, RESULT), 7)
+
+
+def legs_of(rows: int, rng: np.random.Generator) -> npt.NDArray[np.uint64]:
+    """Chains of some legs, local ones and those of steps: the three top bits say which step."""
+    legs: list[int] = []
+    while len(legs) < rows:
+        step, count = int(rng.choice([0, 0, 1, 2])), int(rng.integers(1, 4))
+        legs += [step << 13 | leg for leg in range(count)]
+    return np.array(legs[:rows], np.uint64)
 
 
 class Sample:
     """A journal of `BLOCK_ROWS`, and what it should give."""
 
-    def __init__(self, environment: lmdb.Environment, folder: Path, ring: int) -> None:
+    def __init__(self, environment: lmdb.Environment, folder: Path, recent_rows: int | None = None) -> None:
         rng = np.random.default_rng(5)
         self.environment, self.folder = environment, folder
-        self.journal, self.recent = Journal(environment, folder), RecentRows(0, ring)
+        self.journal = Journal(environment, folder)
+        if recent_rows is not None:
+            self.journal.recent = RecentBlocks(0, 0, recent_rows)
         self.expected: list[tuple[list[int], list[int], bool]] = []
         for log_index, count in zip(LOG_INDICES, BLOCK_ROWS, strict=True):
             self.append(applied(len(self.expected), count, rng), log_index)
@@ -45,11 +58,14 @@ class Sample:
         )
         with writing(self.environment, self.folder) as transaction:
             self.journal.append(transaction, [PackedBlock(first, log_index, data)])
-        self.recent.append(block)
+        if self.journal.recent.end == first:
+            self.journal.recent.append(PackedBlock(first, log_index, data))
+            self.journal.recent.saved(log_index)
         requested = dict(zip(block.requested_index.tolist(), block.requested_amount.tolist(), strict=True))
-        legs = [*(block.rows[:, 15] >> np.uint64(48)).tolist()[1:], 0]
-        for number, (row, leg) in enumerate(zip(block.rows.tolist(), legs, strict=False)):
-            self.expected.append((row, requested.get(number, row[6:8]), leg == 0))
+        legs = [*(block.rows[:, 15] >> np.uint64(48)).tolist(), 0]
+        for number, row in enumerate(block.rows.tolist()):
+            is_last = legs[number + 1] != legs[number] + 1
+            self.expected.append((row, requested.get(number, row[6:8]), is_last))
 
     def check(self, positions: list[int], found: StoredRows) -> None:
         assert found.rows.tolist() == [self.expected[at][0] for at in positions]
@@ -60,7 +76,7 @@ class Sample:
 @pytest.fixture
 def sample(tmp_path: Path) -> Iterator[Sample]:
     with open_environment(tmp_path, map_bytes_max=1 << 24) as environment:
-        yield Sample(environment, tmp_path, ring=64)
+        yield Sample(environment, tmp_path)
 
 
 def positions_of(count: int, below: int, seed: int) -> list[int]:
@@ -83,23 +99,47 @@ def test_a_position_without_a_block_is_damage(sample: Sample) -> None:
     assert stopped.value.code == ExitCode.DATA_DAMAGED
 
 
-def test_recent_rows_equal_those_in_the_journal(sample: Sample) -> None:
-    assert (sample.recent.start, sample.recent.end) == (0, len(sample.expected))
-    positions = positions_of(200, len(sample.expected), 1)
-    into = empty_rows(len(positions))
-    sample.recent.read(np.array(positions, np.uint64), into, np.arange(len(positions)))
-    sample.check(positions, into)
-
-
-@pytest.mark.parametrize("ring", [8, 16, 32])
-def test_a_ring_smaller_than_the_journal_keeps_the_newest_rows(tmp_path: Path, ring: int) -> None:
+@pytest.mark.parametrize("rows", [0, 8, 16, 32, 200])
+def test_rows_are_the_same_from_memory_and_from_the_journal(tmp_path: Path, rows: int) -> None:
     with open_environment(tmp_path, map_bytes_max=1 << 24) as environment:
-        sample = Sample(environment, tmp_path, ring)
-        positions = list(range(sample.recent.start, sample.recent.end))
-        assert len(positions) == ring
-        into = empty_rows(ring)
-        sample.recent.read(np.array(positions, np.uint64), into, np.arange(ring))
-        sample.check(positions, into)
+        sample = Sample(environment, tmp_path, rows)
+        positions = positions_of(200, len(sample.expected), 1)
+        sample.check(positions, sample.journal.stored_at(np.array(positions, np.uint64)))
+
+
+def test_memory_keeps_the_newest_blocks_and_no_more_than_its_capacity_needs(tmp_path: Path) -> None:
+    with open_environment(tmp_path, map_bytes_max=1 << 24) as environment:
+        sample = Sample(environment, tmp_path, 3 * ROWS_PER_BLOCK + 2)
+        kept = sample.journal.recent.kept
+        assert [block.log_index for block in kept.blocks] == [11, 14, 15]
+        assert (kept.start, kept.behind_index) == (49, 10)
+
+
+def test_what_is_not_saved_is_kept_whatever_its_size_and_not_told_as_saved(tmp_path: Path) -> None:
+    with open_environment(tmp_path, map_bytes_max=1 << 24) as environment:
+        whole = Sample(environment, tmp_path, 1000).journal.recent.kept.blocks
+        recent = RecentBlocks(0, 0, 1)
+        for block in whole:
+            recent.append(block)
+        assert recent.unsaved() == whole
+        assert recent.saved_after(0) == []
+        recent.saved(6)
+        assert recent.unsaved() == whole[4:]
+        assert recent.saved_after(6) == []
+        recent.saved(15)
+        assert recent.saved_after(9) is None
+        assert recent.saved_after(15) == recent.unsaved() == []
+
+
+@pytest.mark.parametrize("rows", [8, 200])
+def test_blocks_behind_a_point_are_the_same_from_memory(tmp_path: Path, rows: int) -> None:
+    with open_environment(tmp_path, map_bytes_max=1 << 24) as environment:
+        sample = Sample(environment, tmp_path, rows)
+        position = 0
+        for number, (log_index, count) in enumerate(zip(LOG_INDICES, BLOCK_ROWS, strict=True)):
+            position += count
+            found = [block.header.log_index for block in sample.journal.blocks_after(position, log_index)]
+            assert found == list(LOG_INDICES[number + 1 :])
 
 
 def test_every_log_index_leads_to_its_block_and_no_other_does(sample: Sample) -> None:

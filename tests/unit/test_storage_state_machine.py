@@ -103,10 +103,15 @@ def test_applying_much_without_a_save_saves_by_itself(machine: StateMachine, mon
     assert machine.synced_log_index > 0
 
 
-def test_rows_that_leave_memory_are_saved_before(tmp_path: Path) -> None:
-    with opened(tmp_path, ROOMY._replace(recent_rows=64)) as machine:
+def test_rows_that_are_not_saved_are_known_however_many(tmp_path: Path) -> None:
+    with opened(tmp_path, ROOMY._replace(recent_rows=8)) as machine:
         apply_all(machine, make_records(2, 30, rows_max=60))
-        assert machine.head.next_position - machine._saved.next_position <= 32
+        rows = np.arange(machine.head.next_position, dtype=np.uint64)
+        unsaved = machine.loader.stored_at(rows)
+        assert machine.synced_log_index == 0
+        machine.save()
+        assert all(map(np.array_equal, unsaved, machine.loader.stored_at(rows)))
+        assert machine.store.journal.recent.start > 0
 
 
 def test_a_damaged_record_ends_the_process_and_nothing_works_after(machine: StateMachine) -> None:
