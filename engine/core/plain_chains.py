@@ -16,6 +16,7 @@ from engine.core.plan import DIGEST_BYTES, DIGEST_PERSON, PLAN_VERSION, Chain, P
 from engine.core.records import RECORD_BYTES, Kind, Words
 from engine.core.word import Hold, State, Step, Word
 
+_BLANK: Final = hashlib.blake2b(digest_size=DIGEST_BYTES, person=DIGEST_PERSON)
 _ENCODED_BYTES: Final = 16 + RECORD_BYTES
 """Of a chain of one leg: header, sides, padding, row."""
 _FAMILIES: Final = (Kind.POST, Kind.RESERVE, Kind.REVERSE)
@@ -85,10 +86,11 @@ def plain_digests(
     header[:, 0], header[:, 2], header[:, 4:6] = PLAN_VERSION, 1, sides
     header[:, 1] = sides[:, 1] if deciders is None else deciders
     encoded[:, 16:] = words.view(np.uint8).reshape(-1, RECORD_BYTES)
-    view = encoded.reshape(-1).data
-    ends = range(_ENCODED_BYTES, len(view) + 1, _ENCODED_BYTES)
-    digests = b"".join(
-        hashlib.blake2b(view[end - _ENCODED_BYTES : end], digest_size=DIGEST_BYTES, person=DIGEST_PERSON).digest()
-        for end in ends
-    )
+    digests = b"".join(map(_digest, encoded))
     return np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def _digest(encoded: npt.NDArray[np.uint8]) -> bytes:
+    hashed = _BLANK.copy()  # a third quicker than to begin with size and person each time
+    hashed.update(encoded)
+    return hashed.digest()
