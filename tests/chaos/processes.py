@@ -25,11 +25,15 @@ def run(*arguments: str, timeout_s: float = STOP_S_MAX) -> "subprocess.Completed
 
 
 class Cluster:
-    """A cluster.yml in a folder, and the processes of it that run now, by name: ``a``, ``b``, ``c``, ``router``."""
+    """A cluster.yml in a folder, and the processes of it that run now, by name.
 
-    def __init__(self, folder: Path, *, replicas: int) -> None:
+    Replicas of group 0 are ``a``, ``b`` and so on, those of group 1 ``1a``; routers are ``router``, ``router1``.
+    """
+
+    def __init__(self, folder: Path, *, replicas: int, groups: int = 1, routers: int = 1) -> None:
         """Write a new cluster.yml with free ports; nothing runs yet."""
-        made = run("init", "--folder", str(folder), "--replicas", str(replicas))
+        sizes = {"--replicas": replicas, "--groups": groups, "--routers": routers}
+        made = run("init", "--folder", str(folder), *(str(word) for pair in sizes.items() for word in pair))
         if made.returncode:
             raise RuntimeError(made.stderr)
         self.folder = folder
@@ -37,26 +41,47 @@ class Cluster:
         self.config = msgspec.yaml.decode(self.path.read_bytes())
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
+        self._places = {
+            f"{group['group'] or ''}{replica['id']}": (group["group"], replica)
+            for group in self.config["groups"]
+            for replica in group["replicas"]
+        }
+        self.routers = ["router", *(f"router{number}" for number in range(1, len(self.config["routers"])))]
+
     @property
     def replicas(self) -> list[str]:
         """The names of the replicas of group 0."""
-        return [replica["id"] for replica in self.config["groups"][0]["replicas"]]
+        return self.replicas_of(0)
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of all replicas."""
+        return list(self._places)
+
+    def replicas_of(self, group: int) -> list[str]:
+        """Return the names of the replicas of one group."""
+        return [name for name, (number, _) in self._places.items() if number == group]
 
     @property
     def router(self) -> str:
-        """host:port of the router."""
-        address: str = self.config["routers"][0]["grpc"]
-        return address
+        """host:port of the first router."""
+        return self.address_of("router")
+
+    def address_of(self, name: str) -> str:
+        """Return host:port at which a process serves."""
+        if name in self.routers:
+            return str(self.config["routers"][self.routers.index(name)]["grpc"])
+        return str(self._places[name][1]["grpc"])
 
     def data_folder(self, replica: str) -> Path:
         """Return a replica's data folder."""
-        names = {one["id"]: one["folder"] for one in self.config["groups"][0]["replicas"]}
-        return self.folder / names[replica]
+        folder: str = self._places[replica][1]["folder"]
+        return self.folder / folder
 
     def start(self, *names: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start replicas or the router; what they print goes to a file beside the cluster.yml."""
+        """Start replicas or routers; what they print goes to a file beside the cluster.yml."""
         for name in names:
-            place = ["router"] if name == "router" else ["node", "--group", "0", "--replica", name]
+            place = ["router", "--number", str(self.routers.index(name))] if name in self.routers else self._node(name)
             with (self.folder / f"{name}.txt").open("ab") as output:
                 self.running[name] = subprocess.Popen(
                     [*COMMAND, *place, "--config", str(self.path)],
@@ -65,6 +90,17 @@ class Cluster:
                     stderr=output,
                     env={**os.environ, **(environment or {})},
                 )
+
+    def _node(self, name: str) -> list[str]:
+        group, replica = self._places[name]
+        return ["node", "--group", str(group), "--replica", replica["id"]]
+
+    def fallen(self) -> list[str]:
+        """Return the names of the processes that have ended by themselves, and take them out of `running`."""
+        ended = [name for name, process in self.running.items() if process.poll() is not None]
+        for name in ended:
+            del self.running[name]
+        return ended
 
     def kill(self, *names: str) -> None:
         """End processes with SIGKILL, all before waiting for any."""
