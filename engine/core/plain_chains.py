@@ -92,5 +92,5 @@ def plain_digests(
 
 def _digest(encoded: npt.NDArray[np.uint8]) -> bytes:
     hashed = _BLANK.copy()  # a third quicker than to begin with size and person each time
-    hashed.update(encoded)
+    hashed.update(encoded.data)
     return hashed.digest()
