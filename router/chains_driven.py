@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from engine.core.chain_driver import Answer, answer, next_steps
+from engine.core.outcomes import Outcome
 from engine.core.plan import (
     NO_ORIGINALS,
     Chain,
@@ -79,6 +80,11 @@ class DrivenChain:
                 pause_s = min(2 * pause_s, STUCK_PAUSE_S_MAX)
         return told
 
+    async def refuse(self, reason: Outcome, leg: int, deadline_s: float) -> None:
+        """Let the decider refuse it unjudged, unless it has a word already; raises `CallFailed`."""
+        order = Order(Step.ABORT, self.own.decider, self.own, reason=reason, leg=leg)
+        self._learn(order.group, await self._ask(order, deadline_s))
+
     async def to_the_end(self, deadline_s: float) -> None:
         """Send what is left to send once the caller was told; what fails is the couriers'."""
         while await self._round(deadline_s):
@@ -147,6 +153,10 @@ class Layout:
     def __init__(self, rows: bytes, sides: Iterable[Side]) -> None:
         """sides: of each leg, by today's map."""
         self.rows, self._sides = rows, tuple(sides)
+        self.is_known_at_home = False
+        """The group that would refuse it alone knows some of what it follows, laid out otherwise, and logged nothing: so
+        it is laid out by what is known, and not reserved anywhere while a leg is missing. A decider that knows the
+        missing one after all, from another plan, would never decide it."""
         self.followed: Mapping[int, bytes] = followed_by(rows)
         self._originals: dict[int, Original] = {}
 
@@ -165,27 +175,34 @@ class Layout:
         return self._originals != before
 
     def own(self) -> Chain | ChainFault:
-        """Lay it out. A single follower of which nothing is known goes as if its original had been plain; a chain
-        whose legs follow what nobody knows goes where it is refused; if only some are unknown, by the others."""
-        if self.legs > 1 and self.followed and not self._originals:
+        """Lay it out. A single follower of which nothing is known goes as if its original had been plain; of several
+        legs, one that follows what nobody knows lets the chain go where it is refused, unless it `is_known_at_home`."""
+        if self.missing_leg is not None and not self.is_known_at_home:
             return lay_out_alone(self.rows, self._sides)
         return lay_out(self.rows, self._sides, self._originals or NO_ORIGINALS)
 
+    @property
+    def missing_leg(self) -> int | None:
+        """The first leg, of several, that follows what nobody knows."""
+        unknown = [leg for leg in self.followed if leg not in self._originals]
+        return unknown[0] if unknown and self.legs > 1 else None
+
     def earlier(self) -> list[tuple[int, Chain]]:
-        """Return (group, chain) to ask for an earlier attempt that could still be laid out: wherever it was, one of
-        these groups has it on record."""
+        """Return (group, chain) to ask for an earlier attempt: however it was laid out, one of these groups has it on
+        record."""
         known = self._originals.values()
         groups = {group for side in (*self._sides, *(one.side for one in known)) for group in side}
         groups.update(one.decider for one in known)
         return [(group, chain_of(self.rows, Plan(self._sides, self._sides[-1].credit))) for group in sorted(groups)]
 
     def probes(self) -> list[tuple[int, Chain]]:
-        """Return (group, chain) to ask for: in the homes of each follower's accounts, for the id that it follows."""
+        """Return (group, chain) to ask for the id that each leg follows: in the homes of its accounts, and where the
+        chain would be refused alone."""
         return [
             (group, self._probe(leg, group))
             for leg in self.followed
             if leg not in self._originals
-            for group in dict.fromkeys(self._sides[leg])
+            for group in dict.fromkeys((*self._sides[leg], self._sides[-1].credit))
         ]
 
     def _probe(self, leg: int, group: int) -> Chain:
@@ -205,7 +222,7 @@ def chain_fault(fault: ChainFault) -> Fault:
 async def ask_earlier(
     layout: Layout, lane_of: LaneOf, sent_as: SentAs, deadline_s: float, deadline_ns: int
 ) -> DrivenChain | None:
-    """Return the earlier attempt of a chain that cannot be laid out now, because of what it follows, if there is one.
+    """Return the earlier attempt of a chain that is not to be laid out anew, because of what it follows, if any.
 
     Raises `CallFailed`.
     """

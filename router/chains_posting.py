@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from engine.core.chain_driver import Answer, outcomes
 from engine.core.known import RESULT
-from engine.core.outcomes import ResultFlag
+from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.plain_chains import plain_table
 from engine.core.plan import Chain, ChainFault, Side, sides_of
 from engine.core.records import Words
@@ -137,12 +137,13 @@ class BatchRun:
     async def _drive(self, rows: Rows, redirected: bool, replayed: bool) -> None:
         """Lay a chain out, and again while more is learned of what it follows; drive it to its answer."""
         layout = Layout(self.words[rows].tobytes(), [Side(*side) for side in self._sides[rows].tolist()])
+        layout.is_known_at_home = redirected
         if layout.followed and (redirected or layout.legs > 1):
             await ask_originals(layout, self._network.lane_of, self._sent_as, self._deadline_s)
         for _ in range(LAYOUTS_MAX):
             driven = await self._laid_out(layout)
             if not driven.own.crosses and not redirected:
-                redirected = await self._drive_local(rows, driven.own)
+                redirected = layout.is_known_at_home = await self._drive_local(rows, driven.own)
                 if not redirected:
                     return
                 await ask_originals(layout, self._network.lane_of, self._sent_as, self._deadline_s)
@@ -159,14 +160,17 @@ class BatchRun:
 
     async def _laid_out(self, layout: Layout) -> DrivenChain:
         own, network = layout.own(), self._network
-        if not isinstance(own, ChainFault):
-            return DrivenChain(own, network.lane_of, self._sent_as, self._deadline_ns)
-        earlier = None
-        if layout.followed:  # it may have been laid out, and refused, before its originals were known
-            earlier = await ask_earlier(layout, network.lane_of, self._sent_as, self._deadline_s, self._deadline_ns)
-        if earlier is None:
-            raise CallFailed(chain_fault(own))
-        return earlier
+        if isinstance(own, ChainFault):
+            earlier = None
+            if layout.followed:  # it may have been laid out, and refused, when less was known
+                earlier = await ask_earlier(layout, network.lane_of, self._sent_as, self._deadline_s, self._deadline_ns)
+            if earlier is None:
+                raise CallFailed(chain_fault(own))
+            return earlier
+        driven = DrivenChain(own, network.lane_of, self._sent_as, self._deadline_ns)
+        if layout.missing_leg is not None and layout.is_known_at_home:
+            await driven.refuse(Outcome.FOLLOWED_MISSING, layout.missing_leg, self._deadline_s)
+        return driven
 
     async def _drive_local(self, rows: Rows, own: Chain) -> bool:
         """Let one group log a chain that lies in it whole; return whether it sent it elsewhere."""
