@@ -90,6 +90,10 @@ class LimitsConfig(_Section, frozen=True):
     """How long SIGTERM waits for what was admitted."""
     segment_bytes: int = 64 << 20
     """Size of one segment of the replicated log."""
+    log_retained_bytes_min: int = 64 << 20
+    """The log keeps so much below what the store has synced, for replicas that come back soon."""
+    log_retained_bytes_max: int = 1 << 30
+    """A replica that lacks more than this gets a snapshot instead of records."""
     store_map_bytes_max: int = 64 << 30
     """Upper bound of the store's LMDB map (address space, not disk)."""
     disk_free_bytes_min: int = 256 << 20
@@ -279,6 +283,8 @@ def _limit_problems(limits: LimitsConfig) -> Iterator[str]:
     for key in ("admission_queue_bytes_max", "step_queue_bytes_max", "segment_bytes", "store_map_bytes_max"):
         if getattr(limits, key) < LOG_RECORD_BYTES_MAX:
             yield f"limits: {key} must be at least {LOG_RECORD_BYTES_MAX}, the size of the largest log record"
+    if limits.log_retained_bytes_max < limits.log_retained_bytes_min:
+        yield "limits: log_retained_bytes_max must be at least log_retained_bytes_min"
 
 
 def _repeated(what: str, values: Iterable[object]) -> Iterator[str]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from engine.config import ReplicaConfig, group_config, split_address
 from engine.exit_codes import EngineStopped
 from engine.replication.interface import ReplicatedLog
-from engine.replication.raft_boot import Placement
+from engine.replication.raft_boot import Placement, this_machine
 from engine.replication.raft_log import RaftLog
+from engine.replication.raft_settings import RaftSettings
 from engine.replication.segment_format import Identity as LogIdentity
 from engine.replication.single import SingleLog, SingleLogLimits
 from engine.replication.transport import Address, AsyncioTransport
@@ -40,5 +41,15 @@ def _raft(
         place.config.cluster_id, place.group, place.replica.id, tuple(replica.id for replica in replicas)
     )
     addresses = {replica.id: Address(*split_address(replica.peer)) for replica in replicas}
-    transport = AsyncioTransport(place.replica.id, addresses)
-    return RaftLog(placement, folder.path / LOG_FOLDER, transport, snapshots, stop_process=failed)
+    limits = place.config.limits
+    return RaftLog(
+        placement,
+        folder.path / LOG_FOLDER,
+        AsyncioTransport(place.replica.id, addresses),
+        snapshots,
+        stop_process=failed,
+        settings=RaftSettings(
+            retained_bytes_min=limits.log_retained_bytes_min, retained_bytes_max=limits.log_retained_bytes_max
+        ),
+        machine=this_machine()._replace(segment_bytes=limits.segment_bytes),
+    )
