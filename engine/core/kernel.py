@@ -50,15 +50,15 @@ def apply_events(book: Book, batch: Words, known: Known, timestamp_ns: int) -> A
     """
     unknown, creates, reserves, longest = scan_batch(batch)
     require(unknown == 0, ExitCode.APPLY_FAILED, "a log record holds kinds that this engine does not know: upgrade it")
-    time_ns = _record_time(book, timestamp_ns)
-    expired = _expire(book, time_ns)
+    time_ns = record_time(book, timestamp_ns)
+    expired = expire(book, time_ns)
     book.ensure_room(creates, reserves)
-    work = _work(book, batch, known, longest, time_ns, len(expired))
+    work = work_on(book, batch, known, longest, time_ns, len(expired))
     stored = apply_batch(book.tables, work)
-    require(work.counts[INCONSISTENT] == 0, ExitCode.APPLY_FAILED, _KNOWN_LACKS)
+    require(work.counts[INCONSISTENT] == 0, ExitCode.APPLY_FAILED, KNOWN_LACKS)
     rows = batch[:stored] if not len(expired) else np.concatenate((expired, batch[:stored]))
-    _advance(book, rows)
-    index, amount = _asked_otherwise(work, stored, len(expired))
+    advance(book, rows)
+    index, amount = asked_otherwise(work, stored, len(expired))
     return Applied(rows, index, amount, work.results.reshape(-1).view(RESULT), time_ns)
 
 
@@ -69,11 +69,11 @@ def apply_settings(book: Book, settings: Settings, timestamp_ns: int) -> Applied
     """
     fault = check_change(book.settings, settings)
     require(fault is None, ExitCode.APPLY_FAILED, f"the logged settings cannot follow those in force: {fault}")
-    time_ns = _record_time(book, timestamp_ns)
+    time_ns = record_time(book, timestamp_ns)
     rows = np.zeros((1, RECORD_WORDS), np.uint64)
     rows[0, 13], rows[0, 15] = time_ns, _SETTINGS_META
     book.adopt_settings(settings)
-    _advance(book, rows)
+    advance(book, rows)
     return Applied(rows, np.empty(0, np.uint32), np.empty((0, 2), np.uint64), np.empty(0, RESULT), time_ns)
 
 
@@ -101,17 +101,17 @@ def warm_up() -> None:
     replay_rows(book, np.empty((0, RECORD_WORDS), np.uint64), 0)
 
 
-_KNOWN_LACKS: Final = "the store does not know what the book refers to: restore or replace this replica"
+KNOWN_LACKS: Final = "the store does not know what the book refers to: restore or replace this replica"
 
 
-def _record_time(book: Book, timestamp_ns: int) -> int:
+def record_time(book: Book, timestamp_ns: int) -> int:
     """Clamp the header's time: after every journal row, whatever the leader's clock did."""
     time_ns = max(timestamp_ns, book.last_timestamp_ns + 1)
     require(time_ns < _TIMESTAMP_MAX, ExitCode.APPLY_FAILED, "the leader's clock is beyond the year 2262: set it right")
     return time_ns
 
 
-def _expire(book: Book, time_ns: int) -> Words:
+def expire(book: Book, time_ns: int) -> Words:
     """Expire what is due; return the EXPIRE rows, shape (e, 16)."""
     parts, total, tables = [], 0, book.tables
     while tables.counters[DEADLINE_COUNT] and tables.deadlines[0, 0] <= time_ns:
@@ -125,7 +125,8 @@ def _expire(book: Book, time_ns: int) -> Words:
     return np.concatenate(parts) if parts else np.empty((0, RECORD_WORDS), np.uint64)
 
 
-def _work(book: Book, batch: Words, known: Known, longest: int, time_ns: int, expired: int) -> Work:
+def work_on(book: Book, batch: Words, known: Known, longest: int, time_ns: int, expired: int) -> Work:
+    """Return the arrays of one batch whose longest chain has so many legs, behind so many expired reservations."""
     records = len(batch)
     counts = np.zeros(COUNTS, np.uint64)
     counts[RECORD_TIME] = time_ns
@@ -134,12 +135,12 @@ def _work(book: Book, batch: Words, known: Known, longest: int, time_ns: int, ex
     return Work(
         batch,
         np.empty((records, 3), np.uint64),
-        _plain(known.id_row, np.int64),
-        _plain(known.followed_row, np.int64),
-        _plain(known.rows, np.uint64),
-        _plain(known.positions, np.uint64),
-        _plain(known.requested, np.uint64),
-        _plain(known.chain_last, np.bool_),
+        plain(known.id_row, np.int64),
+        plain(known.followed_row, np.int64),
+        plain(known.rows, np.uint64),
+        plain(known.positions, np.uint64),
+        plain(known.requested, np.uint64),
+        plain(known.chain_last, np.bool_),
         known.ended,
         known.reversed,
         np.empty(records, np.uint64),
@@ -153,30 +154,30 @@ def _work(book: Book, batch: Words, known: Known, longest: int, time_ns: int, ex
         np.empty((UNDO_PER_LEG * longest, UNDO_WORDS), np.uint64),
         counts,
         known.word,
-        _plain(known.digest, np.uint64),
-        _plain(known.sides, np.uint16),
-        _plain(known.decider, np.uint16),
+        plain(known.digest, np.uint64),
+        plain(known.sides, np.uint16),
+        plain(known.decider, np.uint16),
         np.empty(0, np.uint8),
         np.empty(0, np.int64),
         np.empty((0, 2), np.uint16),
     )
 
 
-def _plain(array: npt.NDArray[Scalar], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
+def plain(array: npt.NDArray[Scalar], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
     """Return the array as the kernel was compiled for: a read-only one is another type to it, and is copied."""
     if array.flags.carray and array.dtype == dtype:
         return array
     return np.array(array, dtype, order="C")
 
 
-def _advance(book: Book, rows: Words) -> None:
+def advance(book: Book, rows: Words) -> None:
     """Move the book's time and position behind the rows."""
     if len(rows):
         book.tables.counters[LAST_TIMESTAMP] = rows[-1, 13]
         book.tables.counters[NEXT_POSITION] += np.uint64(len(rows))
 
 
-def _asked_otherwise(work: Work, stored: int, expired: int) -> tuple[npt.NDArray[np.uint32], Words]:
+def asked_otherwise(work: Work, stored: int, expired: int) -> tuple[npt.NDArray[np.uint32], Words]:
     """Return the rows whose amount moved is not the one asked for, as `Applied` has them."""
     if not work.counts[ASKED_OTHERWISE]:
         return np.empty(0, np.uint32), np.empty((0, 2), np.uint64)

@@ -43,7 +43,7 @@ from engine.core.kernel_reservations import (
 from engine.core.kernel_stored import find_in_batch, flags_of, kind_of, outcome_of, stored_meta, stored_word
 from engine.core.kernel_tables import find_reservation
 from engine.core.kernel_types import ELSEWHERE, HASH_SEED, NOT_RUN, RECORD_TIME, UNKNOWN, Tables, Work
-from engine.core.kernel_u128 import FULL, I64, ONE, U64, ZERO, less, subtract
+from engine.core.kernel_u128 import FULL, I64, ONE, U8, U64, ZERO, less, subtract
 from engine.core.outcomes import Outcome
 from engine.core.placement import hash_id
 from engine.core.records import Flag, Kind, Words
@@ -146,7 +146,7 @@ def _refuse_bad_places(tables: Tables, work: Work, i: I64) -> U64:
 def _is_missing(tables: Tables, work: Work, i: I64) -> bool:
     if kind_of(work.batch[i, 15]) != REVERSE and find_reservation(tables, work.batch[i, 8], work.batch[i, 9]) >= 0:
         return False
-    return not _took_effect(work, i, _find_followed(tables, work, i))
+    return not _took_effect(work, i, find_followed(tables, work, i))
 
 
 @outlined
@@ -185,7 +185,8 @@ def _judge_open(tables: Tables, work: Work, i: I64, row: I64) -> tuple[U64, U64,
 
 
 @helper
-def _find_followed(tables: Tables, work: Work, i: I64) -> I64:
+def find_followed(tables: Tables, work: Work, i: I64) -> I64:
+    """Return the stored record that record `i` follows, or -1."""
     if work.followed_row[i] >= 0:
         return work.followed_row[i]
     low, high = work.batch[i, 8], work.batch[i, 9]
@@ -218,7 +219,7 @@ def _took_effect(work: Work, i: I64, stored: I64) -> bool:
 
 
 @helper
-def _why_ended(ended: np.uint8) -> U64:
+def _why_ended(ended: U8) -> U64:
     if ended == COMMITTED:
         return _ALREADY_COMMITTED
     # Not ended when its batch was loaded, and gone now: it expired at this record's time.
@@ -228,7 +229,7 @@ def _why_ended(ended: np.uint8) -> U64:
 @outlined
 def _refuse_ended(tables: Tables, work: Work, i: I64) -> U64:
     """Say why there is no open reservation of the followed id."""
-    stored = _find_followed(tables, work, i)
+    stored = find_followed(tables, work, i)
     if not _took_effect(work, i, stored):
         return _FOLLOWED_MISSING
     refusal = _refuse_original(work, i, stored, kind_of(stored_meta(work, stored)) == RESERVE)
@@ -241,7 +242,7 @@ def _refuse_ended(tables: Tables, work: Work, i: I64) -> U64:
 @outlined
 def _judge_reversed(tables: Tables, work: Work, i: I64, decides: bool) -> tuple[U64, U64, U64, I64]:
     low, high = work.batch[i, 6], work.batch[i, 7]
-    stored = _find_followed(tables, work, i)
+    stored = find_followed(tables, work, i)
     if not _took_effect(work, i, stored):
         return _FOLLOWED_MISSING, low, high, stored
     kind = kind_of(stored_meta(work, stored))

@@ -7,7 +7,7 @@ import numpy as np
 from engine.core.compiled import helper, outlined
 from engine.core.kernel_accounts import M16, M32, SHIFT_32
 from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIMESTAMP, Tables, Work
-from engine.core.kernel_u128 import FULL, I64, ONE, U64, ZERO
+from engine.core.kernel_u128 import FULL, I64, ONE, U8, U64, ZERO
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Flag, Kind
 from engine.core.word import State
@@ -81,7 +81,7 @@ def stored_position(work: Work, stored: I64) -> U64:
 
 
 @helper
-def stored_word(work: Work, stored: I64) -> np.uint8:
+def stored_word(work: Work, stored: I64) -> U8:
     """Return the `State` of the word for the chain of a stored record; NONE if it is local."""
     known = len(work.known_rows)
     if stored < known:

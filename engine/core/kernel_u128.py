@@ -14,6 +14,8 @@ U64: TypeAlias = Any
 """A u64 in the kernel. Numba infers the types there; NumPy's own say too little about scalars to check them."""
 I64: TypeAlias = Any
 """An i64 in the kernel: the number of a row, or of a record."""
+U8: TypeAlias = Any
+"""A u8 in the kernel: a state."""
 ZERO: Final = np.uint64(0)
 ONE: Final = np.uint64(1)
 FULL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)

@@ -129,6 +129,11 @@ def decode_log_record(data: bytes | bytearray | memoryview) -> LogRecord:
     )
 
 
+def kind_of(preamble: bytes | memoryview) -> RecordKind:
+    """Return the kind of the record that a preamble was taken from."""
+    return RecordKind(HEADER.unpack_from(preamble)[2])
+
+
 def _decode_callers(view: memoryview, count: int, names_at: int) -> tuple[Caller, ...]:
     callers, at = [], names_at
     for number in range(count):
