@@ -153,10 +153,6 @@ class Layout:
     def __init__(self, rows: bytes, sides: Iterable[Side]) -> None:
         """sides: of each leg, by today's map."""
         self.rows, self._sides = rows, tuple(sides)
-        self.is_known_at_home = False
-        """The group that would refuse it alone knows some of what it follows, laid out otherwise, and logged nothing: so
-        it is laid out by what is known, and not reserved anywhere while a leg is missing. A decider that knows the
-        missing one after all, from another plan, would never decide it."""
         self.followed: Mapping[int, bytes] = followed_by(rows)
         self._originals: dict[int, Original] = {}
 
@@ -175,15 +171,19 @@ class Layout:
         return self._originals != before
 
     def own(self) -> Chain | ChainFault:
-        """Lay it out. A single follower of which nothing is known goes as if its original had been plain; of several
-        legs, one that follows what nobody knows lets the chain go where it is refused, unless it `is_known_at_home`."""
-        if self.missing_leg is not None and not self.is_known_at_home:
+        """Lay it out. A single follower of which nothing is known goes as if its original had been plain; a chain with
+        a `missing_leg` lies where every attempt that misses one is refused."""
+        if self.missing_leg is not None:
             return lay_out_alone(self.rows, self._sides)
         return lay_out(self.rows, self._sides, self._originals or NO_ORIGINALS)
 
     @property
     def missing_leg(self) -> int | None:
-        """The first leg, of several, that follows what nobody knows."""
+        """The first leg, of several, that follows what nobody knows.
+
+        Such a chain must not be reserved anywhere: a decider that knows the missing one after all, from another plan,
+        would never decide it.
+        """
         unknown = [leg for leg in self.followed if leg not in self._originals]
         return unknown[0] if unknown and self.legs > 1 else None
 
@@ -193,16 +193,17 @@ class Layout:
         known = self._originals.values()
         groups = {group for side in (*self._sides, *(one.side for one in known)) for group in side}
         groups.update(one.decider for one in known)
-        return [(group, chain_of(self.rows, Plan(self._sides, self._sides[-1].credit))) for group in sorted(groups)]
+        return [
+            (group, chain_of(self.rows, Plan((Side(group, group),) * self.legs, group))) for group in sorted(groups)
+        ]
 
     def probes(self) -> list[tuple[int, Chain]]:
-        """Return (group, chain) to ask for the id that each leg follows: in the homes of its accounts, and where the
-        chain would be refused alone."""
+        """Return (group, chain) to ask for the id that each leg follows, in the homes of its accounts."""
         return [
             (group, self._probe(leg, group))
             for leg in self.followed
             if leg not in self._originals
-            for group in dict.fromkeys((*self._sides[leg], self._sides[-1].credit))
+            for group in dict.fromkeys(self._sides[leg])
         ]
 
     def _probe(self, leg: int, group: int) -> Chain:
@@ -210,7 +211,7 @@ class Layout:
         with the chain that it is of."""
         row = bytearray(self.rows[leg * RECORD_BYTES : (leg + 1) * RECORD_BYTES])
         row[:16], row[64:80] = row[64:80], bytes(16)
-        row[48:64], row[122:124] = bytes(16), bytes((Kind.POST, 0))
+        row[48:64], row[122:124] = (1).to_bytes(16, "little"), bytes((Kind.POST, 0))
         return chain_of(bytes(row), Plan((Side(group, group),), group))
 
 

@@ -80,6 +80,19 @@ class BatchRun:
         work += [self._driven(rows) for rows in found.driven]
         await _all(work)
 
+    def take_over(self, rows: Rows, again: "BatchRun") -> None:
+        """Take over what a later run did for some of these rows."""
+        self.results[rows] = again.results
+        self.faults.update((int(rows[at]), at_item(fault, int(rows[at]))) for at, fault in again.faults.items())
+        self.stale = rows[again.stale].tolist()
+        for group, log_index in again.log_indexes.items():
+            self._note_log_index(group, log_index)
+
+    def give_up(self, rows: Rows, fault: Fault) -> None:
+        """Let some stale rows have a fault after all."""
+        self.faults.update((row, at_item(fault, row)) for row in rows.tolist())
+        self.stale = []
+
     # ---- chains of one group ----
 
     async def _local(self, group: int, rows: Rows) -> None:
@@ -137,13 +150,12 @@ class BatchRun:
     async def _drive(self, rows: Rows, redirected: bool, replayed: bool) -> None:
         """Lay a chain out, and again while more is learned of what it follows; drive it to its answer."""
         layout = Layout(self.words[rows].tobytes(), [Side(*side) for side in self._sides[rows].tolist()])
-        layout.is_known_at_home = redirected
         if layout.followed and (redirected or layout.legs > 1):
             await ask_originals(layout, self._network.lane_of, self._sent_as, self._deadline_s)
         for _ in range(LAYOUTS_MAX):
             driven = await self._laid_out(layout)
-            if not driven.own.crosses and not redirected:
-                redirected = layout.is_known_at_home = await self._drive_local(rows, driven.own)
+            if not driven.words and not driven.own.crosses and not redirected:
+                redirected = await self._drive_local(rows, driven.own)
                 if not redirected:
                     return
                 await ask_originals(layout, self._network.lane_of, self._sent_as, self._deadline_s)
@@ -168,7 +180,7 @@ class BatchRun:
                 raise CallFailed(chain_fault(own))
             return earlier
         driven = DrivenChain(own, network.lane_of, self._sent_as, self._deadline_ns)
-        if layout.missing_leg is not None and layout.is_known_at_home:
+        if layout.missing_leg is not None:
             await driven.refuse(Outcome.FOLLOWED_MISSING, layout.missing_leg, self._deadline_s)
         return driven
 

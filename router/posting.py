@@ -1,29 +1,32 @@
-"""Posting through the router: place, send to each group, put the answers together."""
+"""Posting through the router: read the batch, post it over its groups, answer in order."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Final
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from engine.config import LimitsConfig
-from engine.rpc import faults
-from engine.rpc.faults import CallFailed, Fault, Reason
-from engine.rpc.group_client import ELSEWHERE, Metadata
+from engine.core.records import Words
+from engine.rpc.answers import Answered, no_results, post_response
+from engine.rpc.batch import Batch, read_batch
+from engine.rpc.checks import faults_in, refuse_commands
+from engine.rpc.faults import CallFailed, Fault, Reason, at_item, invalid, status_of, unavailable
+from engine.rpc.group_client import Metadata
 from postingengine.v1 import posting_service_pb2
-from router.batches import Part, cut, join
 from router.calls import ServerContext, caller_of, deadline_of
+from router.chains_behind import Behind
+from router.chains_posting import BatchRun, LocalAnswers, Network
+from router.chains_sending import SentAs
 from router.directory import Directory
+from router.lanes import Lanes
+from router.local_posts import post_local, post_until_closed
 
-POST_TRANSFERS: Final = "/postingengine.v1.PostingService/PostTransfers"
-AGAIN: Final = ELSEWHERE | {Reason.FATE_UNKNOWN}
-RETRY_PAUSE_S: Final = 0.02
-RETRY_RESERVE_S: Final = 0.05
-"""An answer with faults is better than none: no further try in the last moments before the deadline."""
-
-Request = posting_service_pb2.PostTransfersRequest
-Response = posting_service_pb2.PostTransfersResponse
+STALE_PAUSE_S: Final = 0.05
+DRAIN_S_MAX: Final = 2.0
+"""How long a router that stops waits for COMMITs behind its answers; the rest is the couriers'."""
 
 
 class Posting:
@@ -32,6 +35,11 @@ class Posting:
     def __init__(self, directory: Directory, limits: LimitsConfig) -> None:
         """Send through the groups of `directory`."""
         self._directory, self._limits = directory, limits
+        self._lanes, self._behind = Lanes(directory), Behind()
+
+    async def drain(self) -> None:
+        """Let what is sent behind answers arrive, within a bound."""
+        await asyncio.wait({asyncio.create_task(self._behind.drain())}, timeout=DRAIN_S_MAX)
 
     async def post_transfers(self, request: bytes, context: ServerContext) -> bytes:
         """Serve PostTransfers on the wire's own bytes."""
@@ -72,58 +80,70 @@ class Posting:
             answer.batch_number = batch.batch_number
             answer.results.ParseFromString(await self._post(batch.batch.SerializeToString(), deadline_s, caller))
         except DecodeError:
-            answer.fault.CopyFrom(faults.status_of(_unreadable()))
+            answer.fault.CopyFrom(status_of(_unreadable()))
         except CallFailed as failed:
-            answer.fault.CopyFrom(faults.status_of(failed.fault))
+            answer.fault.CopyFrom(status_of(failed.fault))
         return answer.SerializeToString()
 
     async def _post(self, request: bytes, deadline_s: float, caller: Metadata) -> bytes:
+        single = self._directory.placement.single
+        if single is not None:
+            return await post_until_closed(self._directory.client(single), request, deadline_s, caller)
+        batch = read_batch(request)
+        refuse_commands(batch.words)
+        found = faults_in(batch.words, batch.faults)
+        answered = await self._post_valid(batch, found, deadline_s, caller)
+        return post_response(answered, is_packed=batch.is_packed)
+
+    async def _post_valid(self, batch: Batch, found: list[Fault], deadline_s: float, caller: Metadata) -> Answered:
+        """Post the items that have no fault yet; raises `CallFailed` where nothing at all came back."""
+        count = len(batch.words)
+        valid = np.ones(count, np.bool_)
+        valid[[fault.item or 0 for fault in found]] = False
+        items = np.flatnonzero(valid)
+        posted = await self._post_rows(
+            batch.words if not found else batch.words[items], batch.attempt, deadline_s, caller
+        )
+        failed = [at_item(fault, int(items[row])) for row, fault in posted.faults.items()]
+        if len(failed) == count and len({fault._replace(item=None) for fault in failed}) == 1:
+            raise CallFailed(failed[0]._replace(item=None))
+        results = no_results(count)
+        results[items] = posted.results
+        faults = sorted(found + failed, key=lambda fault: fault.item or 0)
+        return Answered(results, faults, sorted(posted.log_indexes.items()))
+
+    async def _post_rows(self, words: Words, attempt: int, deadline_s: float, caller: Metadata) -> BatchRun:
+        """Post rows under today's placement; those that it was too old for, again under a newer one."""
+        run = self._run(words, attempt, deadline_s, caller)
+        await run.run()
+        while run.stale:
+            epoch, rows = self._directory.placement.epoch, np.array(run.stale)
+            await self._directory.refresh()
+            if self._directory.placement.epoch == epoch:
+                if time.monotonic() + STALE_PAUSE_S >= deadline_s:
+                    run.give_up(rows, unavailable(Reason.PLACEMENT_STALE, _STALE))
+                    break
+                await asyncio.sleep(STALE_PAUSE_S)
+            again = self._run(words[rows], attempt, deadline_s, caller)
+            await again.run()
+            run.take_over(rows, again)
+        return run
+
+    def _run(self, words: Words, attempt: int, deadline_s: float, caller: Metadata) -> BatchRun:
         placement = self._directory.placement
-        if placement.single is not None:
-            return await self._send(placement.single, request, deadline_s, caller)
-        try:
-            whole = Request.FromString(request)
-        except DecodeError as error:
-            raise CallFailed(_unreadable()) from error
-        parts = cut(whole, placement)
-        if len(parts) == 1:
-            return await self._send(parts[0].group, request, deadline_s, caller)
-        answers = await asyncio.gather(*(self._send_part(part, deadline_s, caller) for part in parts))
-        return join(whole, parts, answers).SerializeToString()
 
-    async def _send_part(self, part: Part, deadline_s: float, caller: Metadata) -> Response | Fault:
-        try:
-            return Response.FromString(
-                await self._send(part.group, part.request.SerializeToString(), deadline_s, caller)
-            )
-        except CallFailed as failed:
-            return failed.fault
+        async def local(group: int, rows: Words, until_s: float) -> LocalAnswers:
+            client = self._directory.client(group)
+            return await post_local(client, rows, attempt, placement.epoch, until_s, caller)
 
-    async def _send(self, group: int, request: bytes, deadline_s: float, caller: Metadata) -> bytes:
-        """Send until no item's fate is open, or the deadline is near; what was posted meanwhile comes back REPLAYED."""
-        client = self._directory.client(group)
-        while True:
-            answer = await client.call(POST_TRANSFERS, request, deadline_s, caller)
-            if not _has_open_items(Response.FromString(answer)):
-                return answer
-            if time.monotonic() + RETRY_PAUSE_S + RETRY_RESERVE_S >= deadline_s:
-                return answer
-            await asyncio.sleep(RETRY_PAUSE_S)
-            request = _next_attempt(request)
+        network = Network(self._lanes.lane, local, placement.group_of_slot, placement.hash_seed, self._behind)
+        return BatchRun(words, network, SentAs(caller, placement.epoch, attempt), deadline_s)
 
 
-def _has_open_items(answer: Response) -> bool:
-    statuses = [one.status for one in answer.faults]
-    statuses += [one.fault for one in answer.results if one.WhichOneof("answer") == "fault"]
-    found = [faults.fault_of(status) for status in statuses]
-    return any(one is not None and one.reason in AGAIN for one in found)
-
-
-def _next_attempt(request: bytes) -> bytes:
-    again = Request.FromString(request)
-    again.attempt = max(again.attempt, 1) + 1
-    return again.SerializeToString()
+_STALE: Final = (
+    "the router's placement is older than the groups', and no node has told it the new one; try again shortly"
+)
 
 
 def _unreadable() -> Fault:
-    return faults.invalid(Reason.BATCH_UNREADABLE, "the request is not a readable protobuf message of this call")
+    return invalid(Reason.BATCH_UNREADABLE, "the request is not a readable protobuf message of this call")

@@ -37,6 +37,7 @@ class Router:
         """Prepare to serve at `section.grpc`; call inside a running event loop."""
         self._config, self._address = config, section.grpc
         self._directory = Directory(config)
+        self._posting = Posting(self._directory, config.limits)
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
         self._refreshing: asyncio.Task[None] | None = None
@@ -59,6 +60,7 @@ class Router:
         """Refuse new calls, let running ones end within the drain bound, close."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._config.limits.drain_ms_max / 1000)
+        await self._posting.drain()
         if self._refreshing is not None:
             self._refreshing.cancel()
         await self._directory.close()
@@ -75,7 +77,7 @@ class Router:
 
     def _add_services(self) -> None:
         limits = self._config.limits
-        calls, posting = Calls(limits.calls_max), Posting(self._directory, limits)
+        calls, posting = Calls(limits.calls_max), self._posting
         unary = {"PostTransfers": posting.post_transfers, **Reading(self._directory, limits).handlers()}
         methods = {name: _unary(calls.admitted(handler)) for name, handler in unary.items()}
         methods["StreamTransfers"] = grpc.stream_stream_rpc_method_handler(posting.stream_transfers)

@@ -7,7 +7,6 @@ of up to 16 letters, padded with zeros.
 import struct
 from collections.abc import Iterable
 
-from engine.core.outcomes import Outcome
 from engine.core.plan import Chain, Plan, Side, chain_of
 from engine.core.records import RECORD_BYTES, Flag, Kind
 from engine.core.word import REFUSALS, Order, State, Step, Word, is_open
@@ -75,18 +74,6 @@ class FakeGroups:
         """A chain that lies in one group whole."""
         return self.chain(rows, Plan((Side(at, at),) * (len(rows) // RECORD_BYTES), at))
 
-    def run_local(self, at: int, own: Chain) -> tuple[Word | None, bool]:
-        """A record of group `at` alone; return what `run` does. What follows something unknown says so first, wherever
-        its accounts are."""
-        slots, legs = self.setup.slots[at], self.setup.legs[own]
-        if all(leg.debit in slots and leg.credit in slots for leg in legs):
-            return self.run(at, Order(Step.DECIDE, at, own))
-        missing = [number for number, leg in enumerate(legs) if leg.follows and not self._follows(at, leg.follows)]
-        reason = Outcome.FOLLOWED_MISSING if missing else Outcome.ACCOUNT_IN_ANOTHER_GROUP
-        order = Order(Step.ABORT, at, own, reason=reason, leg=missing[0] if missing else 0)
-        elsewhere = self._original_elsewhere(at, order)
-        return (elsewhere, True) if elsewhere else self.run(at, order)
-
     # ---- what happens by itself ----
 
     def expire(self) -> None:
@@ -135,10 +122,6 @@ class FakeGroups:
             setup.by_id.setdefault(name, [])
             self.groups = [group._replace(words=(*group.words, None)) for group in self.groups]
         return setup.index[name]
-
-    def _follows(self, at: int, name: str) -> bool:
-        word = self.word_of_id(at, name)
-        return word is not None and word.state not in REFUSALS and word.state is not State.RELEASED
 
     def _original_elsewhere(self, at: int, order: Order) -> Word | None:
         """As the model's group has it: it knows what a leg follows, laid out otherwise."""

@@ -181,7 +181,7 @@ class FakeNetwork:
 
     def _posted_chain(self, at: int, rows: bytes) -> np.ndarray:  # type: ignore[type-arg]
         own = self.groups.local(rows, at)
-        word, on_record = self.groups.run_local(at, own)
+        word, on_record = self.groups.run(at, Order(Step.DECIDE, at, own))
         results = np.zeros(len(rows) // RECORD_BYTES, RESULT)
         assert word is not None
         if word.chain.decider != at or not _has_an_id_of(word, rows):

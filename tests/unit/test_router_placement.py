@@ -1,95 +1,40 @@
+"""Which group an account belongs to."""
+
 import os
 
-import numpy as np
+import pytest
 
 from engine.core.placement import slot_of
-from engine.core.records import Flag, Kind
 from engine.core.settings import Settings, SlotRange
-from engine.rpc import faults
-from engine.rpc.faults import Reason
-from postingengine.v1 import posting_service_pb2, transfer_pb2
-from router.batches import cut, join
 from router.placement import Placement
 
 SEED = 7
 
 
-def placement_of_two_groups() -> Placement:
-    slots = (SlotRange(0, 0, 2047), SlotRange(1, 2048, 4095))
-    return Placement(Settings(cluster_id="0" * 32, hash_seed=SEED, ledgers=(), slots=slots))
+def placement(*slots: SlotRange) -> Placement:
+    return Placement(Settings(cluster_id="0" * 32, hash_seed=SEED, ledgers=(), slots=slots, placement_epoch=3))
 
 
-def account_in(group: int) -> bytes:
-    while True:
-        account = os.urandom(16)
-        if slot_of(account, SEED) // 2048 == group:
-            return account
+def test_accounts_go_to_the_group_that_owns_their_slot() -> None:
+    two = placement(SlotRange(0, 0, 1023), SlotRange(1, 1024, 4095))
+    ids = [os.urandom(16) for _ in range(200)]
+    assert two.groups_of_ids(ids).tolist() == [int(slot_of(one, SEED) >= 1024) for one in ids]
+    assert (two.epoch, two.groups, two.single) == (3, [0, 1], None)
 
 
-def batch(debits: list[bytes], linked: set[int] = frozenset()) -> np.ndarray:  # type: ignore[type-arg,assignment]
-    words = np.zeros((len(debits), 16), np.uint64)
-    for row, debit in enumerate(debits):
-        words[row, 0] = row + 1
-        words[row, 2:4] = np.frombuffer(debit, "<u8")
-        flags = Flag.LINKED if row in linked else Flag.NONE
-        words[row, 15] = (Kind.POST << 16) | (flags << 24)
-    return words
+def test_an_id_of_another_length_goes_to_the_first_group_which_refuses_it() -> None:
+    two = placement(SlotRange(4, 0, 1023), SlotRange(5, 1024, 4095))
+    assert two.groups_of_ids([b"short"]).tolist() == [4]
 
 
-def test_a_row_goes_to_the_group_of_its_debit_account() -> None:
-    debits = [account_in(0), account_in(1), account_in(1)]
-    assert placement_of_two_groups().groups_of_rows(batch(debits)).tolist() == [0, 1, 1]
+def test_no_ids_have_no_groups() -> None:
+    assert placement(SlotRange(0, 0, 4095)).groups_of_ids([]).tolist() == []
 
 
-def test_a_chain_goes_whole_to_the_group_of_its_first_leg() -> None:
-    debits = [account_in(0), account_in(1), account_in(0), account_in(1), account_in(0)]
-    words = batch(debits, linked={1, 2})
-    assert placement_of_two_groups().groups_of_rows(words).tolist() == [0, 1, 1, 1, 0]
+def test_one_group_needs_no_placing() -> None:
+    assert placement(SlotRange(2, 0, 4095)).single == 2
 
 
-def test_typed_and_packed_batches_are_cut_alike() -> None:
-    placement = placement_of_two_groups()
-    debits = [account_in(one) for one in (1, 0, 1, 1, 0)]
-    packed = posting_service_pb2.PostTransfersRequest(packed=batch(debits, linked={0, 2}).tobytes(), attempt=3)
-    typed = posting_service_pb2.PostTransfersRequest(
-        transfers=[
-            transfer_pb2.Transfer(debit_account=debit, flags=[1] if item in {0, 2} else [])
-            for item, debit in enumerate(debits)
-        ],
-        attempt=3,
-    )
-    parts = [
-        [(one.group, one.items.tolist(), one.request.attempt) for one in cut(whole, placement)]
-        for whole in (packed, typed)
-    ]
-    assert parts[0] == parts[1] == [(0, [4], 3), (1, [0, 1, 2, 3], 3)]
-
-
-def test_answers_come_back_in_the_order_of_the_request() -> None:
-    placement = placement_of_two_groups()
-    debits = [account_in(one) for one in (1, 0, 1, 0)]
-    request = posting_service_pb2.PostTransfersRequest(packed=batch(debits).tobytes())
-    parts = cut(request, placement)
-    answers = [echo(part.request) for part in parts]
-    joined = join(request, parts, answers)
-    positions = np.frombuffer(joined.packed_results, [("position", "<u8"), ("rest", "V16")])["position"]
-    assert positions.tolist() == [1, 2, 3, 4]
-
-
-def test_a_group_that_failed_answers_each_of_its_items_and_spoils_no_other() -> None:
-    placement = placement_of_two_groups()
-    request = posting_service_pb2.PostTransfersRequest(packed=batch([account_in(0), account_in(1)]).tobytes())
-    parts = cut(request, placement)
-    down = faults.unavailable(Reason.GROUP_UNREACHABLE, "group 1 is down")
-    joined = join(request, parts, [echo(parts[0].request), down])
-    assert [fault.index for fault in joined.faults] == [1]
-    found = faults.fault_of(joined.faults[0].status)
-    assert found is not None and found.item == 1 and found.reason == "GROUP_UNREACHABLE"
-
-
-def echo(request: posting_service_pb2.PostTransfersRequest) -> posting_service_pb2.PostTransfersResponse:
-    """Answer each row with its id's first word as position."""
-    words = np.frombuffer(request.packed, "<u8").reshape(-1, 16)
-    results = np.zeros((len(words), 3), np.uint64)
-    results[:, 0] = words[:, 0]
-    return posting_service_pb2.PostTransfersResponse(packed_results=results.tobytes())
+def test_every_slot_must_have_a_group() -> None:
+    with pytest.raises(ValueError, match="slot"):
+        placement(SlotRange(0, 0, 4000))
