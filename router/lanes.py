@@ -1,7 +1,11 @@
 """The lanes to the groups of a cluster: steps of cross-group chains over gRPC (`engine.rpc.steps`)."""
 
+from typing import Final
+
 from engine.core.step_answers import AnswersDamaged, decode_answers
 from engine.core.step_record import StepRecord, encode_steps
+from engine.core.word import Step
+from engine.failpoints import Failpoint, is_armed, reach
 from engine.rpc.faults import CallFailed, fate_unknown
 from engine.rpc.group_client import GroupClient
 from engine.rpc.steps import Sender, send_steps
@@ -29,9 +33,11 @@ def _sender(client: GroupClient, cluster_id: str) -> Send:
     async def send(record: StepRecord, sent_as: SentAs, deadline_s: float) -> Replies:
         sender = Sender(cluster_id, sent_as.placement_epoch)
         rows, steps = record.rows.tobytes(), encode_steps(record)
+        _reach(_BEFORE, record)
         stepped = await send_steps(
             client, sender, rows, steps, deadline_s, attempt=sent_as.attempt, metadata=sent_as.caller
         )
+        _reach(_AFTER, record)
         try:
             answers = decode_answers(stepped.answers)
         except AnswersDamaged as damaged:
@@ -42,3 +48,23 @@ def _sender(client: GroupClient, cluster_id: str) -> Send:
         return Replies(answers, stepped.log_index)
 
     return send
+
+
+def _reach(points: tuple[tuple[Step, Failpoint], ...], record: StepRecord) -> None:
+    if not is_armed():
+        return
+    steps = set(record.steps["step"].tolist())
+    for step, point in points:
+        if step in steps:
+            reach(point)
+
+
+_BEFORE: Final = (
+    (Step.RESERVE, Failpoint.ROUTER_BEFORE_RESERVE_SENT),
+    (Step.DECIDE, Failpoint.ROUTER_BEFORE_DECIDE_SENT),
+    (Step.COMMIT, Failpoint.ROUTER_BEFORE_COMMIT_SENT),
+)
+_AFTER: Final = (
+    (Step.DECIDE, Failpoint.ROUTER_AFTER_DECIDE_SENT),
+    (Step.COMMIT, Failpoint.ROUTER_AFTER_COMMIT_SENT),
+)

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from engine.config import LimitsConfig
 from engine.core.records import Words
+from engine.failpoints import Failpoint, is_armed, reach
 from engine.rpc.answers import Answered, no_results, post_response
 from engine.rpc.batch import Batch, read_batch
 from engine.rpc.checks import faults_in, refuse_commands
@@ -25,6 +26,8 @@ from router.lanes import Lanes
 from router.local_posts import post_local, post_until_closed
 
 STALE_PAUSE_S: Final = 0.05
+AFTER_REPLY_S: Final = 0.005
+"""When a failpoint takes an answer for sent."""
 DRAIN_S_MAX: Final = 2.0
 """How long a router that stops waits for COMMITs behind its answers; the rest is the couriers'."""
 
@@ -93,6 +96,9 @@ class Posting:
         refuse_commands(batch.words)
         found = faults_in(batch.words, batch.faults)
         answered = await self._post_valid(batch, found, deadline_s, caller)
+        reach(Failpoint.ROUTER_BEFORE_REPLY)
+        if is_armed():
+            asyncio.get_running_loop().call_later(AFTER_REPLY_S, reach, Failpoint.ROUTER_AFTER_REPLY)
         return post_response(answered, is_packed=batch.is_packed)
 
     async def _post_valid(self, batch: Batch, found: list[Fault], deadline_s: float, caller: Metadata) -> Answered:
