@@ -40,10 +40,11 @@ class BenchCluster(NamedTuple):
 
 
 @contextmanager
-def running_cluster(folder: Path, *, replicas: int) -> Iterator[BenchCluster]:
+def running_cluster(folder: Path, *, replicas: int, groups: int = 1) -> Iterator[BenchCluster]:
     """Start `posting-engine up` and yield once it serves; stop it with SIGTERM and check that it exits with 0."""
     ready = folder / "ready.json"
     command = ["posting-engine", "up", "--folder", str(folder / "cluster"), "--replicas", str(replicas)]
+    command += ["--groups", str(groups)]
     with (folder / "up.txt").open("wb") as output:
         process = subprocess.Popen(
             [str(Path(sys.executable).parent / command[0]), *command[1:], "--ready-file", str(ready)],

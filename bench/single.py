@@ -21,22 +21,28 @@ class SingleRun(NamedTuple):
     """Shape (n,): what the posts added to each account, minor units."""
 
 
+def pairs_in_turn(accounts: int, count: int) -> npt.NDArray[np.int64]:
+    """Return pairs (debit, credit) of different accounts' numbers in turn, about `count` of them, shape (n, 2)."""
+    numbers = np.arange(count)
+    pairs: npt.NDArray[np.int64] = np.stack((numbers % accounts, (numbers * 7 + 1) % accounts), axis=1)
+    different: npt.NDArray[np.int64] = pairs[pairs[:, 0] != pairs[:, 1]]
+    return different
+
+
 async def post_singles(
-    address: str, ids: npt.NDArray[np.uint64], count: int, ledger: int, *, in_flight: int
+    address: str, ids: npt.NDArray[np.uint64], pairs: npt.NDArray[np.int64], ledger: int, *, in_flight: int
 ) -> SingleRun:
-    """Post `count` transfers of 1 by single `post()` calls, `in_flight` at a time, between accounts in turn.
+    """Post transfers of 1 by single `post()` calls, `in_flight` at a time, between pairs (debit, credit) of `ids`.
 
     Raises RuntimeError unless every transfer is POSTED.
     """
     accounts = [row.tobytes() for row in ids]
-    numbers = iter(range(count))
+    waiting = iter(pairs.tolist())
     latencies: list[float] = []
 
     async def caller(client: AsyncClient) -> None:
-        for number in numbers:
-            debit, credit = accounts[number % len(accounts)], accounts[(number * 7 + 1) % len(accounts)]
-            if debit == credit:
-                continue
+        for debit_number, credit_number in waiting:
+            debit, credit = accounts[debit_number], accounts[credit_number]
             sent = time.perf_counter()
             result = await client.post(debit, credit, 1, ledger=ledger)
             latencies.append((time.perf_counter() - sent) * 1e3)
@@ -47,18 +53,18 @@ async def post_singles(
         started = time.perf_counter()
         await asyncio.gather(*(caller(client) for _ in range(in_flight)))
         seconds = time.perf_counter() - started
-    return SingleRun(len(latencies), seconds, tuple(sorted(latencies)), _moved(len(ids), count))
+    return SingleRun(len(latencies), seconds, tuple(sorted(latencies)), _moved(len(ids), pairs))
 
 
-async def post_one_by_one(address: str, ids: npt.NDArray[np.uint64], count: int, ledger: int) -> SingleRun:
-    """Post `count` transfers, each after the answer to the one before: the latency of an idle cluster."""
-    return await post_singles(address, ids, count, ledger, in_flight=1)
+async def post_one_by_one(
+    address: str, ids: npt.NDArray[np.uint64], pairs: npt.NDArray[np.int64], ledger: int
+) -> SingleRun:
+    """Post transfers, each after the answer to the one before: the latency of an idle cluster."""
+    return await post_singles(address, ids, pairs, ledger, in_flight=1)
 
 
-def _moved(accounts: int, count: int) -> npt.NDArray[np.int64]:
-    numbers = np.arange(count)
-    debit, credit = numbers % accounts, (numbers * 7 + 1) % accounts
+def _moved(accounts: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     moved = np.zeros(accounts, np.int64)
-    np.subtract.at(moved, debit, 1)
-    np.add.at(moved, credit, 1)
+    np.subtract.at(moved, pairs[:, 0], 1)
+    np.add.at(moved, pairs[:, 1], 1)
     return moved

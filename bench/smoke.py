@@ -2,7 +2,8 @@
 
 Bulk (packed batches of 8190 between 10,000 accounts) and single posts (256 in flight from one asyncio client) go
 through the router of a fresh cluster, every acknowledged write synced. At the end every balance is compared with what
-NumPy sums from the same batches: a figure from a run that lost or doubled a cent is no figure.
+NumPy sums from the same batches: a figure from a run that lost or doubled a cent is no figure. Then a second cluster,
+of two groups, is asked for transfers that all cross, and for local ones to compare with (`bench.cross`).
 """
 
 import argparse
@@ -20,8 +21,9 @@ import numpy as np
 from bench.batches import account_ids, uniform_batch
 from bench.bulk import BulkRun, balances, create_accounts, open_stub, post_batches
 from bench.cluster import BenchCluster, running_cluster
+from bench.cross import CrossOptions, cross_figures
 from bench.expected import expected_balances
-from bench.single import SingleRun, post_one_by_one, post_singles
+from bench.single import SingleRun, pairs_in_turn, post_one_by_one, post_singles
 
 ACCOUNTS: Final = 10_000
 BATCH_TRANSFERS: Final = 8190
@@ -39,8 +41,10 @@ def main() -> None:
         running_cluster(Path(name), replicas=options.replicas) as cluster,
     ):
         report = asyncio.run(_run(cluster, options))
+    if options.cross_batches:
+        report |= _cross(options)
     print(json.dumps(report))
-    if report["differences"]:
+    if report["differences"] or report.get("cross_group_differences"):
         sys.exit("the balances differ from the batches: the figures above are void")
 
 
@@ -50,8 +54,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, default=240, help="bulk batches of 8190 transfers")
     parser.add_argument("--singles", type=int, default=150_000, help="single posts, 256 in flight")
     parser.add_argument("--idle-posts", type=int, default=300, help="posts one at a time")
+    parser.add_argument("--cross-batches", type=int, default=60, help="bulk batches over two groups; 0: leave it out")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
+
+
+def _cross(options: argparse.Namespace) -> dict[str, object]:
+    """Measure what crosses groups, on a cluster of its own."""
+    wanted = CrossOptions(options.cross_batches, options.idle_posts, options.seed)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-smoke-") as name,
+        running_cluster(Path(name), replicas=options.replicas, groups=2) as cluster,
+    ):
+        return asyncio.run(cross_figures(cluster, wanted))
 
 
 async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, object]:
@@ -73,8 +88,9 @@ async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, 
         after, client_after = cluster.node_usage(), time.process_time()
         router_after = cluster.router_usage()
         disk = cluster.data_bytes()
-        singles = await post_singles(cluster.router, ids, options.singles, LEDGER, in_flight=SINGLES_IN_FLIGHT)
-        idle = await post_one_by_one(cluster.router, ids, options.idle_posts, LEDGER)
+        turns = pairs_in_turn(ACCOUNTS, options.singles)
+        singles = await post_singles(cluster.router, ids, turns, LEDGER, in_flight=SINGLES_IN_FLIGHT)
+        idle = await post_one_by_one(cluster.router, ids, turns[: options.idle_posts], LEDGER)
         found = await balances(stub, ids)
     expected = expected_balances(batches, ids) + singles.moved + idle.moved
     cpu = [(b.cpu_s - a.cpu_s) / bulk.posted * 1e6 for a, b in zip(before, after, strict=True)]
