@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "open": ("cli.commands.open", "open_reservations"),
     "describe": ("cli.commands.describe", "describe"),
     "audit": ("cli.commands.audit", "audit"),
+    "reconcile": ("cli.commands.reconcile", "reconcile"),
     "replace": ("cli.commands.replace", "replace"),
     "verify": ("cli.commands.verify", "verify"),
     "import": ("cli.commands.import_ledger", "import_ledger"),

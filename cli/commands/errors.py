@@ -10,6 +10,7 @@ import click
 
 from cli.output import json_option, print_json, print_table
 from engine.core.faults import FAULT_TEXTS
+from engine.core.plan import ChainFault
 from engine.exit_codes import ExitCode
 from engine.rpc.faults import Reason
 from postingengine.v1.outcomes import Outcome
@@ -52,10 +53,16 @@ def _faults() -> list[Row]:
     of_items: list[Row] = [
         {"reason": fault.name, "field": field, "meaning": message} for fault, (field, message) in FAULT_TEXTS.items()
     ]
-    meanings = member_sentences(Reason)
     return of_items + [
-        {"reason": one.name, "field": "", "meaning": meanings.get(one.name, _words(one.name))} for one in Reason
+        {"reason": name, "field": "", "meaning": meaning}
+        for members in (ChainFault, Reason)
+        for name, meaning in _meanings(members).items()
     ]
+
+
+def _meanings(members: type[Enum]) -> dict[str, str]:
+    sentences = member_sentences(members)
+    return {one.name: sentences.get(one.name, _words(one.name)) for one in members}
 
 
 def _words(name: str) -> str:
