@@ -69,6 +69,8 @@ class Caller:
         self.accounts = [self.random.randbytes(16) for _ in range(accounts)]
         self.calls_open = 0
         """Calls sent and not yet answered."""
+        self.answered_begun_s = 0.0
+        """When the latest call began in which something was acknowledged, on the monotonic clock."""
 
     def open(self) -> grpc.aio.Channel:
         """Open a channel that reconnects at once."""
@@ -141,6 +143,7 @@ class Caller:
         fresh = [one for one in transfers if one.id not in books.unknown]
         books.unknown.update({one.id: one for one in transfers})
         self.calls_open += 1
+        begun_s = time.monotonic()
         request = posting_service_pb2.PostTransfersRequest(transfers=transfers)
         answer = await _try(stub.PostTransfers(request, timeout=CALL_S))
         self.calls_open -= 1
@@ -157,6 +160,7 @@ class Caller:
                 )
             books.acknowledged[transfer.id] = books.unknown.pop(transfer.id, transfer)
             books.acknowledged_ns.setdefault(transfer.id, now_ns)
+            self.answered_begun_s = max(self.answered_begun_s, begun_s)
         return True
 
     async def _wrong_transfers(self, stub: posting_service_pb2_grpc.PostingServiceStub) -> list[str]:

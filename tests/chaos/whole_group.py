@@ -52,11 +52,11 @@ class WholeGroup(Cluster):
         """Return the applied index of each replica that answers."""
         return {name: one["applied_index"] for name, one in self.described().items()}
 
-    def heads(self) -> set[tuple[int, str]]:
-        """Verify all stopped replicas, every outcome judged again; the log indexes and state hashes found."""
-        heads = set()
+    def heads(self, *, outcomes: bool = True) -> set[tuple[int, str]]:
+        """Verify all stopped replicas, judging every outcome again or not; the log indexes and state hashes found."""
+        heads, judge = set(), "--outcomes" if outcomes else "--no-outcomes"
         for replica in self.replicas:
-            checked = run("verify", str(self.data_folder(replica)), "--json", timeout_s=VERIFY_S_MAX)
+            checked = run("verify", str(self.data_folder(replica)), judge, "--json", timeout_s=VERIFY_S_MAX)
             if checked.returncode:
                 raise RuntimeError(f"verify of replica {replica} ended with {checked.returncode}: {checked.stderr}")
             found = json.loads(checked.stdout)
