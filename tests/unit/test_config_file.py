@@ -51,6 +51,11 @@ def test_a_missing_key_of_a_replica_is_named_with_its_place() -> None:
     assert "groups" in message
 
 
+def test_security_that_no_port_would_give_is_refused_and_not_ignored() -> None:
+    asked = "tls: {certificate: node.pem, key: node.key, authority: authority.pem}"
+    assert "tls is not spoken by this release; take the section out" in refused(f"{TEXT}\n{asked}\n")
+
+
 def test_an_unknown_key_is_named() -> None:
     assert "`segment_byte`" in refused(TEXT.replace("segment_bytes", "segment_byte"))
 
