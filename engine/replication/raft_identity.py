@@ -28,6 +28,7 @@ from engine.replication.messages import HELLO_TEXT_MAX, PROTOCOL_VERSION, Hello,
 IDENTITY_FILE: Final = "identity"
 IDENTITY_VERSION: Final = 1
 CHECKSUM_BYTES: Final = 4
+_WRONG_PLACE: Final = "correct the peer addresses in the cluster.yml of one of them"
 
 
 class Peer(msgspec.Struct, array_like=True, frozen=True):
@@ -197,9 +198,9 @@ class Membership:
         if hello.protocol != PROTOCOL_VERSION:
             return f"it speaks protocol {hello.protocol}, this replica {PROTOCOL_VERSION}: run the same release on both"
         if hello.cluster != me.cluster:
-            return f"it belongs to cluster {hello.cluster[:40]}, this replica to {me.cluster}"
+            return f"it belongs to cluster {hello.cluster[:40]}, this replica to {me.cluster}: {_WRONG_PLACE}"
         if hello.group != me.group:
-            return f"it belongs to group {hello.group}, this replica to group {me.group}"
+            return f"it belongs to group {hello.group}, this replica to group {me.group}: {_WRONG_PLACE}"
         if hello.replica == me.replica or hello.replica not in self._members:
             return (
                 f"{hello.replica[:80]!r} is not a peer of {me.replica} in group {me.group}: check cluster.yml on both"

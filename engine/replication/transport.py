@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.frames import Buffer, encode_frame
 from engine.replication.messages import AnyMessage, Hello, Ping, Refusal
-from engine.replication.transport_connection import Connection
+from engine.replication.transport_connection import STRANGER, Connection
 
 GREETING_S_MAX: Final = 2.0
 GREETING_CONNECTIONS_MAX: Final = 64
@@ -192,7 +192,7 @@ class AsyncioTransport:
     def made(self, connection: Connection) -> None:
         """A socket is open: it must introduce itself in time. The dialling side speaks first."""
         if len(self._greeting) >= GREETING_CONNECTIONS_MAX:
-            return connection.refuse("too many connections have not introduced themselves")
+            return connection.refuse(f"too many connections have not introduced themselves; {STRANGER}")
         self._greeting.add(connection)
         tune(connection.raw_socket())
         self._loop.call_later(GREETING_S_MAX, self._greeting_over, connection)
@@ -207,7 +207,7 @@ class AsyncioTransport:
             self._handshake.refused(connection.dialled, message)
             return connection.close()
         if not isinstance(message, Hello):
-            return connection.refuse("its first message was no hello")
+            return connection.refuse(f"its first message was no hello; {STRANGER}")
         refusal = self._judge(connection, message)
         if refusal is not None:
             connection.say(refusal)
@@ -241,7 +241,9 @@ class AsyncioTransport:
     def _judge(self, connection: Connection, hello: Hello) -> Refusal | None:
         if connection.dialled is not None and hello.replica != connection.dialled:
             return Refusal(
-                f"expected replica {connection.dialled}, found {hello.replica}"[:200], hello.incarnation, False
+                f"expected replica {connection.dialled}, found {hello.replica[:80]!r}: check its address in cluster.yml",
+                hello.incarnation,
+                False,
             )
         if self._security is not None and not self._security.authorise(connection.certificate(), hello.replica):
             return Refusal(
@@ -271,7 +273,7 @@ class AsyncioTransport:
 
     def _greeting_over(self, connection: Connection) -> None:
         if connection in self._greeting:
-            connection.refuse("it did not introduce itself in time")
+            connection.refuse(f"it did not introduce itself in time; {STRANGER}")
 
     def _dial_soon(self, peer: str, pause_s: float = 0.0) -> None:
         before = self._dialing.get(peer)

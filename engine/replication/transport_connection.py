@@ -27,6 +27,8 @@ WRITE_BUFFER_BYTES: Final = 8 << 20
 LARGE_FRAME_BYTES: Final = RECEIVE_BYTES // 2
 JOIN_BYTES_MAX: Final = 4096
 """Smaller buffers are joined before a write; larger ones go as they are."""
+STRANGER: Final = "let nobody but this group's replicas, all of one release, reach the peer port"
+DAMAGED: Final = "it is dialled again; if this goes on, check the network and the memory of both machines"
 
 
 class Owner(Protocol):
@@ -107,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._fill_large(nbytes)
         except FrameRefused as refused:
-            self.refuse(str(refused))
+            self.refuse(f"{refused}; {STRANGER if self.peer is None else DAMAGED}")
 
     # Called by the transport.
 

@@ -23,20 +23,22 @@ def make_bench():
 
 
 @pytest.mark.parametrize(
-    ("greeting", "reason"),
+    ("greeting", "reason", "advice"),
     [
-        (hello("b", cluster="cd" * 16), "belongs to cluster"),
-        (hello("b", group=4), "belongs to group 4"),
-        (hello("d"), "is not a peer"),
-        (hello("a"), "is not a peer"),
-        (hello("b", protocol=2), "speaks protocol 2"),
-        (hello("b", incarnation=b"w" * 16), "another data folder"),
+        (hello("b", cluster="cd" * 16), "belongs to cluster", "correct the peer addresses"),
+        (hello("b", group=4), "belongs to group 4", "correct the peer addresses"),
+        (hello("d"), "is not a peer", "check cluster.yml"),
+        (hello("a"), "is not a peer", "check cluster.yml"),
+        (hello("d" * 256), "is not a peer", "check cluster.yml"),
+        (hello("b", protocol=2), "speaks protocol 2", "run the same release"),
+        (hello("b", incarnation=b"w" * 16), "another data folder", "run the replace command"),
     ],
 )
-def test_a_stranger_is_refused_in_one_sentence(make_bench, greeting, reason):
+def test_a_stranger_is_refused_in_one_sentence_that_says_what_to_do(make_bench, greeting, reason, advice):
     bench = make_bench()
     refusal = bench.transport.handshake.judge(greeting)
     assert reason in refusal.reason
+    assert advice in refusal.reason
 
 
 def test_a_peers_folder_is_remembered_over_a_restart(make_bench):
