@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "statement": ("cli.commands.statement", "statement"),
     "open": ("cli.commands.open", "open_reservations"),
     "describe": ("cli.commands.describe", "describe"),
+    "hot": ("cli.commands.hot", "hot"),
     "audit": ("cli.commands.audit", "audit"),
     "reconcile": ("cli.commands.reconcile", "reconcile"),
     "replace": ("cli.commands.replace", "replace"),

@@ -8,6 +8,7 @@ the key, with exit code CONFIG_INVALID.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ CONFIG_BYTES_MAX: Final = 1 << 20
 REPLICAS_MAX: Final = 9
 ROUTERS_MAX: Final = 64
 LEDGER_CODE_CHARACTERS_MAX: Final = 32
+HOT_WINDOW_S_MAX: Final = 3600
 LEDGER_SCALE_MAX: Final = 38
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 CLUSTER_ID_PATTERN: Final = re.compile(r"[0-9a-f]{32}")
@@ -100,6 +102,41 @@ class LimitsConfig(_Section, frozen=True):
     """Below this much free space writes are refused while reads go on."""
 
 
+class HotAccountsPolicy(Enum):
+    """What to do about accounts that take much of a group's work."""
+
+    OFF = "off"
+    """Do not even measure it."""
+    ADVISE = "advise"
+    """Measure it, and say which accounts to split and why."""
+    AUTOMATIC = "automatic"
+    """Split them."""
+
+
+class HotAccountsConfig(_Section, frozen=True):
+    """Which accounts count as hot, and what is done about them. Apply never depends on it."""
+
+    policy: HotAccountsPolicy | bool = HotAccountsPolicy.ADVISE
+    """A bare `off` is read as OFF, though YAML takes it for a truth value."""
+    window_s: int = 10
+    """Heat is told of windows of this length."""
+    share_percent_min: int = 10
+    """A hot account takes part in at least this share of its group's transfers,"""
+    transfers_per_s_min: int = 1000
+    """and in at least so many a second,"""
+    windows_min: int = 3
+    """for at least so many windows on end."""
+    accounts_max: int = 16
+    """At most so many accounts of a group, the hottest, are to be split."""
+
+    def __post_init__(self) -> None:
+        """Read YAML's false as OFF."""
+        if self.policy is True:
+            raise ValueError("policy is off, advise or automatic")
+        if self.policy is False:
+            msgspec.structs.force_setattr(self, "policy", HotAccountsPolicy.OFF)
+
+
 class ClusterConfig(_Section, frozen=True):
     """The whole file, checked."""
 
@@ -112,6 +149,7 @@ class ClusterConfig(_Section, frozen=True):
     groups: tuple[GroupConfig, ...]
     routers: tuple[RouterConfig, ...] = ()
     limits: LimitsConfig = LimitsConfig()
+    hot_accounts: HotAccountsConfig = HotAccountsConfig()
     tls: object = None
     """Kept for mTLS on every port. No port speaks it yet, so a section is refused: whoever writes one relies on it."""
 
@@ -222,6 +260,7 @@ def _problems(config: ClusterConfig) -> Iterator[str]:
     yield from _group_problems(config.groups)
     yield from _address_problems(config)
     yield from _limit_problems(config.limits)
+    yield from _hot_accounts_problems(config.hot_accounts)
 
 
 def _ledger_problems(ledgers: tuple[Ledger, ...]) -> Iterator[str]:
@@ -280,6 +319,18 @@ def _limit_problems(limits: LimitsConfig) -> Iterator[str]:
             yield f"limits: {key} must be at least {LOG_RECORD_BYTES_MAX}, the size of the largest log record"
     if limits.log_retained_bytes_max < limits.log_retained_bytes_min:
         yield "limits: log_retained_bytes_max must be at least log_retained_bytes_min"
+
+
+def _hot_accounts_problems(hot: HotAccountsConfig) -> Iterator[str]:
+    if hot.policy is HotAccountsPolicy.AUTOMATIC:
+        yield "hot_accounts: policy automatic needs accounts to be split, which this version cannot do; make it advise"
+    for key in ("window_s", "share_percent_min", "transfers_per_s_min", "windows_min", "accounts_max"):
+        if getattr(hot, key) < 1:
+            yield f"hot_accounts: {key} must be at least 1"
+    if hot.share_percent_min > 100:
+        yield "hot_accounts: share_percent_min must be at most 100"
+    if hot.window_s > HOT_WINDOW_S_MAX:
+        yield f"hot_accounts: window_s must be at most {HOT_WINDOW_S_MAX}"
 
 
 def _repeated(what: str, values: Iterable[object]) -> Iterator[str]:

@@ -23,7 +23,7 @@ Description = admin_service_pb2.DescribeClusterResponse
 
 
 class Administration:
-    """DescribeCluster, ListOpen, Audit, TransferLeadership."""
+    """DescribeCluster, ListOpen, Audit, ReportHeat, TransferLeadership."""
 
     def __init__(self, directory: Directory, limits: LimitsConfig) -> None:
         """Ask the groups of `directory`."""
@@ -35,6 +35,7 @@ class Administration:
             "DescribeCluster": self.describe_cluster,
             "ListOpen": self.list_open,
             "Audit": self.audit,
+            "ReportHeat": self.report_heat,
             "TransferLeadership": self.transfer_leadership,
         }
 
@@ -74,16 +75,31 @@ class Administration:
         asked = admin_service_pb2.AuditRequest.FromString(request)
         groups = list(asked.groups) or sorted(self._directory.clients)
         parts = [admin_service_pb2.AuditRequest(groups=[group]).SerializeToString() for group in groups]
-        found = await asyncio.gather(
-            *(self._ask(group, "Audit", part, context) for group, part in zip(groups, parts, strict=True)),
-            return_exceptions=True,
-        )
-        return _joined_audits(groups, found).SerializeToString()
+        return _joined_audits(groups, await self._ask_each("Audit", groups, parts, context)).SerializeToString()
+
+    async def report_heat(self, request: bytes, context: ServerContext) -> bytes:
+        """Ask each group's leader."""
+        asked = admin_service_pb2.ReportHeatRequest.FromString(request)
+        groups = list(asked.groups) or sorted(self._directory.clients)
+        count = asked.accounts_per_group
+        parts = [
+            admin_service_pb2.ReportHeatRequest(groups=[group], accounts_per_group=count).SerializeToString()
+            for group in groups
+        ]
+        return _joined_heat(groups, await self._ask_each("ReportHeat", groups, parts, context)).SerializeToString()
 
     async def transfer_leadership(self, request: bytes, context: ServerContext) -> bytes:
         """Ask the group's leader to hand over."""
         asked = admin_service_pb2.TransferLeadershipRequest.FromString(request)
         return await self._ask(asked.group, "TransferLeadership", request, context)
+
+    async def _ask_each(
+        self, rpc: str, groups: Sequence[int], parts: Sequence[bytes], context: ServerContext
+    ) -> list[bytes | BaseException]:
+        return await asyncio.gather(
+            *(self._ask(group, rpc, part, context) for group, part in zip(groups, parts, strict=True)),
+            return_exceptions=True,
+        )
 
     async def _ask(self, group: int, rpc: str, request: bytes, context: ServerContext) -> bytes:
         deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
@@ -155,6 +171,18 @@ def _joined_audits(groups: Sequence[int], found: Sequence[bytes | BaseException]
         elif isinstance(one, CallFailed):
             failed = joined.groups.add(fault=faults.status_of(one.fault))
             failed.read_at.group = group
+        else:
+            raise one
+    return joined
+
+
+def _joined_heat(groups: Sequence[int], found: Sequence[bytes | BaseException]) -> admin_service_pb2.ReportHeatResponse:
+    joined = admin_service_pb2.ReportHeatResponse()
+    for group, one in zip(groups, found, strict=True):
+        if isinstance(one, bytes):
+            joined.groups.extend(admin_service_pb2.ReportHeatResponse.FromString(one).groups)
+        elif isinstance(one, CallFailed):
+            joined.groups.add(group=group, fault=faults.status_of(one.fault))
         else:
             raise one
     return joined

@@ -72,6 +72,8 @@ class Reason(StrEnum):
     """The sender placed accounts by an old placement: nothing was logged, refresh it and send again."""
     CLUSTER_DIFFERS = "CLUSTER_DIFFERS"
     """The sender belongs to another cluster, or takes this group for another: its cluster.yml is not this cluster's."""
+    HEAT_NOT_MEASURED = "HEAT_NOT_MEASURED"
+    """hot_accounts in the node's cluster.yml is off: set its policy to advise and start the node again."""
     STEPS_UNREADABLE = "STEPS_UNREADABLE"
     """A batch of steps is not what routers and nodes of this version send each other."""
     PLAN_DIFFERS = "PLAN_DIFFERS"
@@ -136,6 +138,11 @@ def overloaded(message: str, *, reason: Reason = Reason.OVERLOADED) -> Fault:
 def unavailable(reason: Reason, message: str, *, logged: Logged = Logged.NO, leader: str = "") -> Fault:
     """Return the fault of a request that another replica, or the same one a little later, may serve."""
     return Fault(UNAVAILABLE, reason, message, logged, retry_after_ms=PUSHBACK_NO_LEADER_MS, leader=leader)
+
+
+def not_measured(message: str) -> Fault:
+    """Return a FAILED_PRECONDITION about what this process was told not to measure."""
+    return Fault(FAILED_PRECONDITION, Reason.HEAT_NOT_MEASURED, message)
 
 
 def stale_placement(message: str) -> Fault:

@@ -10,6 +10,7 @@ from engine.rpc.faults import INVALID_ARGUMENT, CallFailed, Fault, Reason, unava
 from engine.rpc.ledgers import ledger_messages
 from engine.rpc.server import Context, deadline_s
 from engine.service.auditing import audit
+from engine.service.heat_report import report_heat
 from engine.service.open_list import list_open
 from engine.service.replica import Replica
 from engine.service.statements import Statements
@@ -23,6 +24,8 @@ from postingengine.v1.admin_service_pb2 import (
     ListOpenResponse,
     ReplicaDescription,
     ReplicaRole,
+    ReportHeatRequest,
+    ReportHeatResponse,
     SlotRange,
     TransferLeadershipRequest,
     TransferLeadershipResponse,
@@ -64,6 +67,10 @@ class AdminServicer:
     async def Audit(self, request: AuditRequest, context: Context) -> AuditResponse:  # noqa: N802
         """Audit the group."""
         return await audit(self._replica, request, deadline_s(context, self._default_s))
+
+    async def ReportHeat(self, request: ReportHeatRequest, context: Context) -> ReportHeatResponse:  # noqa: N802
+        """Report which accounts are hot."""
+        return await report_heat(self._replica, request, deadline_s(context, self._default_s))
 
     async def TransferLeadership(  # noqa: N802
         self, request: TransferLeadershipRequest, _: Context

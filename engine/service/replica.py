@@ -24,6 +24,7 @@ from engine.rpc.faults import (
 )
 from engine.service.applier import Applier
 from engine.service.batcher import Batcher
+from engine.service.heat.heat import Heat
 from engine.service.step_lane import StepSubmission
 from engine.service.submission import Caller, Submission
 from engine.storage.state_machine import StateMachine
@@ -78,6 +79,13 @@ class Replica:
         self.applier.pause = getattr(log, "pause_applying", None)
         self.applier.resume = getattr(log, "resume_applying", None)
         self.applier.note_state_hash = getattr(log, "note_state_hash", None)
+        self.heat = Heat(
+            place.config.hot_accounts,
+            lambda: machine.book,
+            lambda: self.is_leader,
+            groups=len(place.config.groups),
+        )
+        machine.watch = self.heat.note
         self._failed = failed
         self._upkeep: asyncio.Task[None] | None = None
         self._genesis: asyncio.Task[None] | None = None

@@ -6,6 +6,7 @@ transaction. What fails in either ends the process: a committed record is never 
 built upon.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from engine.core.book import Book
 from engine.core.kernel import apply_events, apply_settings
 from engine.core.known import RESULT, Applied
 from engine.core.log_record import LogRecord, LogRecordDamaged, RecordKind, decode_log_record
+from engine.core.records import Words
 from engine.core.settings import decode_settings
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.block import encode_block
@@ -51,6 +53,8 @@ class StateMachine:
         self._unsaved_bytes = 0
         self._failed = False
         self.loader = Loader(self.book, self._ids, self._store.journal)
+        self.watch: Callable[[Words], None] = _nobody
+        """Told the journal rows of each record as it is applied; changes nothing, and never raises."""
 
     @property
     def store(self) -> Store:
@@ -132,8 +136,8 @@ class StateMachine:
 
     def become(self, other: "StateMachine") -> None:
         """Go on as another, freshly opened state machine, which must not be used any more: whoever holds this one sees
-        the new state from now on."""
-        self.__dict__.update(other.__dict__)
+        the new state from now on, and whoever watches goes on watching."""
+        self.__dict__.update({**other.__dict__, "watch": self.watch})
 
     def space(self, disk_bytes_spare: int) -> Space:
         """Tell what room the store has (`Store.space`); any thread may ask."""
@@ -172,6 +176,7 @@ class StateMachine:
             previous=self._head.hash,
         )
         self._ids.add(applied.rows, first_position)
+        self.watch(applied.rows)
         self._recent.append(PackedBlock(first_position, log_index, data))
         self._unsaved_bytes += len(data)
         self._head = Head(log_index, term, self.book.next_position, digest)
@@ -193,3 +198,7 @@ class StateMachine:
     def _require_sound(self) -> None:
         if self._failed:
             raise EngineStopped(ExitCode.APPLY_FAILED, "an earlier record could not be applied: restart this replica")
+
+
+def _nobody(_: Words) -> None:
+    """Nobody watches."""

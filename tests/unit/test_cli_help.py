@@ -38,7 +38,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
     assert set(wanted.split()) <= set(COMMANDS)
 
 
-READING = ("ledgers", "accounts show", "balance", "statement", "open", "describe", "audit", "verify", "errors")
+READING = ("ledgers", "accounts show", "balance", "statement", "open", "describe", "hot", "audit", "verify", "errors")
 
 
 @pytest.mark.parametrize("name", READING)

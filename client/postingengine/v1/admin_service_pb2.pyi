@@ -272,3 +272,57 @@ class TransferLeadershipResponse(_message.Message):
     LEADER_FIELD_NUMBER: _ClassVar[int]
     leader: str
     def __init__(self, leader: _Optional[str] = ...) -> None: ...
+
+class ReportHeatRequest(_message.Message):
+    __slots__ = ("groups", "accounts_per_group")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNTS_PER_GROUP_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    accounts_per_group: int
+    def __init__(self, groups: _Optional[_Iterable[int]] = ..., accounts_per_group: _Optional[int] = ...) -> None: ...
+
+class HotAccount(_message.Message):
+    __slots__ = ("account", "debits", "credits", "crossing", "missed_max", "share_percent", "transfers_per_s", "split_advised", "reason")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    DEBITS_FIELD_NUMBER: _ClassVar[int]
+    CREDITS_FIELD_NUMBER: _ClassVar[int]
+    CROSSING_FIELD_NUMBER: _ClassVar[int]
+    MISSED_MAX_FIELD_NUMBER: _ClassVar[int]
+    SHARE_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    TRANSFERS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_ADVISED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    account: bytes
+    debits: int
+    credits: int
+    crossing: int
+    missed_max: int
+    share_percent: int
+    transfers_per_s: int
+    split_advised: bool
+    reason: str
+    def __init__(self, account: _Optional[bytes] = ..., debits: _Optional[int] = ..., credits: _Optional[int] = ..., crossing: _Optional[int] = ..., missed_max: _Optional[int] = ..., share_percent: _Optional[int] = ..., transfers_per_s: _Optional[int] = ..., split_advised: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class GroupHeat(_message.Message):
+    __slots__ = ("group", "replica", "window_ns", "transfers", "crossing", "accounts", "fault")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_NS_FIELD_NUMBER: _ClassVar[int]
+    TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    CROSSING_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    replica: str
+    window_ns: int
+    transfers: int
+    crossing: int
+    accounts: _containers.RepeatedCompositeFieldContainer[HotAccount]
+    fault: _status_pb2.Status
+    def __init__(self, group: _Optional[int] = ..., replica: _Optional[str] = ..., window_ns: _Optional[int] = ..., transfers: _Optional[int] = ..., crossing: _Optional[int] = ..., accounts: _Optional[_Iterable[_Union[HotAccount, _Mapping]]] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class ReportHeatResponse(_message.Message):
+    __slots__ = ("groups",)
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[GroupHeat]
+    def __init__(self, groups: _Optional[_Iterable[_Union[GroupHeat, _Mapping]]] = ...) -> None: ...

@@ -50,6 +50,11 @@ class AdminServiceStub:
                 request_serializer=postingengine_dot_v1_dot_admin__service__pb2.AuditRequest.SerializeToString,
                 response_deserializer=postingengine_dot_v1_dot_admin__service__pb2.AuditResponse.FromString,
                 _registered_method=True)
+        self.ReportHeat = channel.unary_unary(
+                '/postingengine.v1.AdminService/ReportHeat',
+                request_serializer=postingengine_dot_v1_dot_admin__service__pb2.ReportHeatRequest.SerializeToString,
+                response_deserializer=postingengine_dot_v1_dot_admin__service__pb2.ReportHeatResponse.FromString,
+                _registered_method=True)
         self.TransferLeadership = channel.unary_unary(
                 '/postingengine.v1.AdminService/TransferLeadership',
                 request_serializer=postingengine_dot_v1_dot_admin__service__pb2.TransferLeadershipRequest.SerializeToString,
@@ -83,6 +88,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportHeat(self, request, context):
+        """Reads which accounts take most of each group's work, as its leader measured it, and which of them to split, and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TransferLeadership(self, request, context):
         """Asks a group's leader to hand over to a replica that is caught up.
         """
@@ -107,6 +119,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Audit,
                     request_deserializer=postingengine_dot_v1_dot_admin__service__pb2.AuditRequest.FromString,
                     response_serializer=postingengine_dot_v1_dot_admin__service__pb2.AuditResponse.SerializeToString,
+            ),
+            'ReportHeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportHeat,
+                    request_deserializer=postingengine_dot_v1_dot_admin__service__pb2.ReportHeatRequest.FromString,
+                    response_serializer=postingengine_dot_v1_dot_admin__service__pb2.ReportHeatResponse.SerializeToString,
             ),
             'TransferLeadership': grpc.unary_unary_rpc_method_handler(
                     servicer.TransferLeadership,
@@ -196,6 +213,33 @@ class AdminService:
             '/postingengine.v1.AdminService/Audit',
             postingengine_dot_v1_dot_admin__service__pb2.AuditRequest.SerializeToString,
             postingengine_dot_v1_dot_admin__service__pb2.AuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportHeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postingengine.v1.AdminService/ReportHeat',
+            postingengine_dot_v1_dot_admin__service__pb2.ReportHeatRequest.SerializeToString,
+            postingengine_dot_v1_dot_admin__service__pb2.ReportHeatResponse.FromString,
             options,
             channel_credentials,
             insecure,

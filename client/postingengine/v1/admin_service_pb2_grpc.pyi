@@ -15,6 +15,7 @@ class AdminServiceStub:
     DescribeCluster: grpc.UnaryUnaryMultiCallable[messages.DescribeClusterRequest, messages.DescribeClusterResponse]
     ListOpen: grpc.UnaryUnaryMultiCallable[messages.ListOpenRequest, messages.ListOpenResponse]
     Audit: grpc.UnaryUnaryMultiCallable[messages.AuditRequest, messages.AuditResponse]
+    ReportHeat: grpc.UnaryUnaryMultiCallable[messages.ReportHeatRequest, messages.ReportHeatResponse]
     TransferLeadership: grpc.UnaryUnaryMultiCallable[messages.TransferLeadershipRequest, messages.TransferLeadershipResponse]
 
 @type_check_only
@@ -22,6 +23,7 @@ class AdminServiceAsyncStub:
     DescribeCluster: grpc.aio.UnaryUnaryMultiCallable[messages.DescribeClusterRequest, messages.DescribeClusterResponse]
     ListOpen: grpc.aio.UnaryUnaryMultiCallable[messages.ListOpenRequest, messages.ListOpenResponse]
     Audit: grpc.aio.UnaryUnaryMultiCallable[messages.AuditRequest, messages.AuditResponse]
+    ReportHeat: grpc.aio.UnaryUnaryMultiCallable[messages.ReportHeatRequest, messages.ReportHeatResponse]
     TransferLeadership: grpc.aio.UnaryUnaryMultiCallable[messages.TransferLeadershipRequest, messages.TransferLeadershipResponse]
 
 class AdminServiceServicer:
@@ -34,6 +36,9 @@ class AdminServiceServicer:
     def Audit(
         self, request: messages.AuditRequest, context: grpc.aio.ServicerContext[messages.AuditRequest, messages.AuditResponse]
     ) -> Awaitable[messages.AuditResponse]: ...
+    def ReportHeat(
+        self, request: messages.ReportHeatRequest, context: grpc.aio.ServicerContext[messages.ReportHeatRequest, messages.ReportHeatResponse]
+    ) -> Awaitable[messages.ReportHeatResponse]: ...
     def TransferLeadership(
         self, request: messages.TransferLeadershipRequest, context: grpc.aio.ServicerContext[messages.TransferLeadershipRequest, messages.TransferLeadershipResponse]
     ) -> Awaitable[messages.TransferLeadershipResponse]: ...
