@@ -240,11 +240,10 @@ class AsyncioTransport:
 
     def _judge(self, connection: Connection, hello: Hello) -> Refusal | None:
         if connection.dialled is not None and hello.replica != connection.dialled:
-            return Refusal(
-                f"expected replica {connection.dialled}, found {hello.replica[:80]!r}: check its address in cluster.yml",
-                hello.incarnation,
-                False,
+            found = (
+                f"expected replica {connection.dialled}, found {hello.replica[:80]!r}: check its address in cluster.yml"
             )
+            return Refusal(found, hello.incarnation, False)
         if self._security is not None and not self._security.authorise(connection.certificate(), hello.replica):
             return Refusal(
                 f"its certificate does not stand for replica {hello.replica}"[:200], hello.incarnation, False
