@@ -34,9 +34,7 @@ class OpenChain(NamedTuple):
     """A chain that waits for its decider here, or a hold of it that is past its deadline."""
 
     position: int
-    """Journal position of its first row in this group: what pages go by."""
-    since_ns: int
-    """When that was logged."""
+    """Journal position that pages go by, ascending."""
     deadline_ns: int
     """RESERVED: after which this group may ask the decider to abort; 0: never. HELD: of the hold."""
     word: Word
@@ -85,15 +83,15 @@ class Courier:
     def __init__(
         self,
         group: int,
-        read_page: ReadPage,
+        pages: Sequence[ReadPage],
         senders: Callable[[int], Send],
         *,
         is_leader: Callable[[], bool],
         clock_ns: Callable[[], int],
         grace_ns: int,
     ) -> None:
-        """`senders` gives the way to a group, the own one included; raises `CallFailed` for one that is not known."""
-        self._group, self._read_page, self._senders = group, read_page, senders
+        """`pages` read one sort of what is open each; `senders` gives the way to a group, the own one included."""
+        self._group, self._pages, self._senders = group, pages, senders
         self._is_leader, self._clock_ns, self._grace_ns = is_leader, clock_ns, grace_ns
         self._outboxes: dict[int, Outbox] = {}
         self._active: dict[bytes, _Drive] = {}
@@ -115,15 +113,25 @@ class Courier:
         for outbox in self._outboxes.values():
             outbox.close()
 
+    def waited_for(self, chain_id: bytes) -> frozenset[int]:
+        """Return the groups that did not answer when a chain was driven last."""
+        return self.waits_for.get(chain_id, frozenset())
+
     async def scan(self) -> None:
         """Begin to drive everything that is open and has had its grace, page after page."""
-        after, found = NONE_BEFORE, set[bytes]()
+        found = set[bytes]()
+        for read_page in self._pages:
+            await self._scan_pages(read_page, found)
+        for chain_id in [one for one in self.waits_for if one not in found]:
+            del self.waits_for[chain_id]  # open no more: it waits for nobody
+
+    async def _scan_pages(self, read_page: ReadPage, found: set[bytes]) -> None:
+        after = NONE_BEFORE
         while self._is_leader():
-            page = await self._read_page(after, PAGE_CHAINS_MAX)
+            page = await read_page(after, PAGE_CHAINS_MAX)
             await self._begin(page)
             found.update(opened.word.chain.chain_id for opened in page)
             if len(page) < PAGE_CHAINS_MAX or not self._had_grace(page[-1]):
-                self._forget_all_but(found)
                 return
             after = page[-1].position
 
@@ -143,13 +151,8 @@ class Courier:
             except Exception:
                 LOG.exception("a scan of the open chains failed; the next one follows")
 
-    def _forget_all_but(self, found: set[bytes]) -> None:
-        """A chain that is open no more waits for nobody."""
-        for chain_id in [one for one in self.waits_for if one not in found]:
-            del self.waits_for[chain_id]
-
     def _had_grace(self, opened: OpenChain) -> bool:
-        return opened.since_ns + self._grace_ns <= self._clock_ns()
+        return opened.word.timestamp_ns + self._grace_ns <= self._clock_ns()
 
     async def _begin(self, page: Sequence[OpenChain]) -> None:
         for number, opened in enumerate(page):

@@ -48,16 +48,16 @@ class Cluster:
     def _courier(self, at: int) -> Courier:
         async def page(after: int, count: int) -> Sequence[OpenChain]:
             opened = [
-                OpenChain(number, 1, self.deadline_ns, word)
+                OpenChain(number, self.deadline_ns, word)
                 for number, (group, word) in enumerate(self.groups.open_words())
                 if group == at and number > after
             ]
             return opened[:count]
 
         def clock_ns() -> int:
-            return 1 + int(asyncio.get_running_loop().time() * 1e9)
+            return int(asyncio.get_running_loop().time() * 1e9)
 
-        return Courier(at, page, self._sender, is_leader=lambda: self.leads, clock_ns=clock_ns, grace_ns=GRACE_NS)
+        return Courier(at, [page], self._sender, is_leader=lambda: self.leads, clock_ns=clock_ns, grace_ns=GRACE_NS)
 
     def _sender(self, to: int) -> Callable[[StepRecord], Coroutine[Any, Any, StepAnswers]]:
         send = self.network._sender(to)
