@@ -1,6 +1,7 @@
 """A group of three replicas as its operator sees it: who leads, how far each is, what each holds once stopped."""
 
 import json
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.chaos.processes import START_S_MAX, Cluster, run
+from tests.chaos.processes import COMMAND, START_S_MAX, Cluster, run
 
 LOOK_S: Final = 0.1
 VERIFY_S_MAX: Final = 300.0
@@ -23,6 +24,14 @@ class WholeGroup(Cluster):
         if limits:
             self.config["limits"] = {**self.config.get("limits", {}), **limits}
             self.path.write_bytes(msgspec.yaml.encode(self.config))
+
+    def start_alone(self, name: str, *command: str, config: Path) -> "subprocess.Popen[bytes]":
+        """Start a process of another cluster.yml; what it prints goes where the others' output is."""
+        with (self.folder / f"{name}.txt").open("ab") as output:
+            self.running[name] = subprocess.Popen(
+                [*COMMAND, *command, "--config", str(config)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        return self.running[name]
 
     def described(self) -> dict[str, dict[str, Any]]:
         """Return what `describe` says of each replica that answers, by name."""
