@@ -9,6 +9,7 @@ import grpc
 from cli.beancount.assertions import Failed, Reader
 from cli.beancount.plan import Plan, PlannedAccount, make_plan, needed_scales
 from cli.beancount.posting import Pace, Poster, Tally, connect
+from cli.beancount.settling import until_settled
 from cli.beancount.source import Source
 from cli.server import LedgerInfo
 from engine.core.limits import BATCH_TRANSFERS_MAX
@@ -70,6 +71,7 @@ class Import:
         numbers = {code: one.number for code, one in self._ledgers.items()}
         created = await self._create_accounts(self.plan.accounts, numbers)
         tally = await Poster(self._channel, numbers, pace, progress).post(self.plan.chains)
+        await until_settled(self._channel)
         return Report(
             file=str(self._path),
             transactions=self.plan.transactions,

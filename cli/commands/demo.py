@@ -6,16 +6,18 @@ from pathlib import Path
 
 import click
 
-from cli.options import replicas_option
+from cli.cluster_file import Shape
+from cli.options import groups_option, replicas_option
 
 
 @click.command()
+@groups_option
 @replicas_option
 @click.option("--keep", is_flag=True, help="Keep the temporary folder afterwards.")
-def demo(replicas: int, keep: bool) -> None:
-    """Import a real ledger, kill the leader half-way, and compare every balance with Beancount's own.
+def demo(groups: int, replicas: int, keep: bool) -> None:
+    """Import a real ledger, kill leaders half-way, and compare every balance with Beancount's own.
 
-    Makes a ledger with Beancount's bean-example, imports it into a fresh cluster, kills the leader's process with
+    Makes a ledger with Beancount's bean-example, imports it into a fresh cluster, kills each group's leader with
     batches in flight, lets the import finish, imports it all a second time, compares, audits, and verifies the data
     folders. The last line says DEMO OK; anything that does not hold ends it with one sentence and an exit code.
     """
@@ -24,7 +26,7 @@ def demo(replicas: int, keep: bool) -> None:
 
     folder = Path(tempfile.mkdtemp(prefix="posting-engine-demo-"))
     try:
-        last_line = demonstrate(folder, replicas, click.echo)
+        last_line = demonstrate(folder, Shape(groups, replicas), click.echo)
     except BaseException:
         click.echo(f"Everything is kept in {folder}", err=True)
         raise

@@ -44,15 +44,26 @@ def reconcile(server: Server, as_json: bool) -> None:
     """
     cut = _fitting_cut(server)
     states = pair_states(cut.audits, cut.chains, cut.decided)
-    wrong = [state for state in states if state.unexplained]
     if as_json:
-        print_json(
-            {"pairs": [_json(state) for state in states], "open_chains": len(cut.chains), "at_rest": cut.at_rest}
-        )
+        found = {"pairs": [_json(state) for state in states], "open_chains": len(cut.chains), "at_rest": cut.at_rest}
+        print_json(found)
     else:
         print_table(COLUMNS, [_row(server, state) for state in states], numbers=COLUMNS[2:])
-        click.echo(f"{len(cut.chains)} open chains; {len(wrong)} differences not explained")
+        wrong = sum(1 for state in states if state.unexplained)
+        click.echo(f"{len(cut.chains)} open chains; {wrong} differences not explained")
+    _require_explained(server, cut, states)
+
+
+def require_reconciled(server: Server) -> int:
+    """Raise `EngineStopped` unless every difference between groups is explained; return how many chains are open."""
+    cut = _fitting_cut(server)
+    _require_explained(server, cut, pair_states(cut.audits, cut.chains, cut.decided))
+    return len(cut.chains)
+
+
+def _require_explained(server: Server, cut: Cut, states: list[PairState]) -> None:
     require_balanced(cut.audits)
+    wrong = [state for state in states if state.unexplained]
     if wrong and not cut.at_rest:
         words = (
             "transfers went on while the groups were read, and nothing fitted together; ask again when it is quieter"
@@ -61,9 +72,8 @@ def reconcile(server: Server, as_json: bool) -> None:
     if wrong:
         first = wrong[0]
         where = f"groups {first.groups[0]} and {first.groups[1]}, ledger {server.code(first.ledger)}"
-        raise EngineStopped(
-            ExitCode.CHECK_FAILED, f"{where} differ by {first.unexplained}: stop posting, keep their data"
-        )
+        words = f"{where} differ by {first.unexplained}: stop posting, keep their data"
+        raise EngineStopped(ExitCode.CHECK_FAILED, words)
 
 
 def _fitting_cut(server: Server) -> Cut:

@@ -15,7 +15,7 @@ from cli.supervisor import READY_S_MAX
 from engine.config import ClusterConfig
 from engine.core.settings import Ledger
 from engine.exit_codes import EngineStopped, ExitCode
-from postingengine.v1.admin_service_pb2 import DescribeClusterRequest, ReplicaRole
+from postingengine.v1.admin_service_pb2 import DescribeClusterRequest, GroupDescription, ReplicaRole
 
 STOP_S_MAX: Final = 60
 POLL_PAUSE_S: Final = 0.05
@@ -25,10 +25,10 @@ ASK_S_MAX: Final = 15.0
 class DemoCluster:
     """A running cluster, used in a `with` statement."""
 
-    def __init__(self, folder: Path, ledgers: tuple[Ledger, ...], replicas: int) -> None:
+    def __init__(self, folder: Path, ledgers: tuple[Ledger, ...], shape: Shape) -> None:
         """Write a fresh cluster.yml; nothing runs yet."""
         self.folder = folder
-        self.config: ClusterConfig = write_new_cluster(folder, ledgers, Shape(1, replicas))
+        self.config: ClusterConfig = write_new_cluster(folder, ledgers, shape)
         self._ready_file = folder / "ready.json"
         self._output = folder / "up.txt"
         self._state: dict[str, Any] = {}
@@ -64,10 +64,13 @@ class DemoCluster:
         """host:port of the router."""
         return str(self._state["router"])
 
-    def leader_pid(self) -> int:
-        """Return the process id of the group's leader: of those that say they lead, the one of the highest term."""
+    def leader_pids(self) -> list[int]:
+        """Return the process id of each group's leader: of those that say they lead, the one of the highest term."""
         with Server(self.router, ASK_S_MAX) as server:
-            (group,) = server.ask(server.admin.DescribeCluster, DescribeClusterRequest()).groups
+            groups = server.ask(server.admin.DescribeCluster, DescribeClusterRequest()).groups
+        return [self._leader_pid(group) for group in groups]
+
+    def _leader_pid(self, group: GroupDescription) -> int:
         leaders = [one for one in group.replicas if one.role == ReplicaRole.REPLICA_ROLE_LEADER]
         if not leaders:
             raise EngineStopped(ExitCode.FAILED, f"no replica of group {group.group} says that it leads")
@@ -76,17 +79,16 @@ class DemoCluster:
         return pid
 
     def until_caught_up(self) -> None:
-        """Wait until every replica has applied the same log records; raises `EngineStopped`."""
+        """Wait until every replica has applied the same log records as its group's others; raises `EngineStopped`."""
         deadline_s = time.monotonic() + READY_S_MAX
         with Server(self.router, ASK_S_MAX) as server:
             while True:
-                answer = server.ask(server.admin.DescribeCluster, DescribeClusterRequest())
-                replicas = [replica for group in answer.groups for replica in group.replicas]
-                applied = {one.replica: one.applied_index for one in replicas}
-                if len(set(applied.values())) == 1 and not any(one.HasField("fault") for one in replicas):
+                groups = server.ask(server.admin.DescribeCluster, DescribeClusterRequest()).groups
+                behind = [group.group for group in groups if not _is_level(group)]
+                if not behind:
                     return
                 if time.monotonic() > deadline_s:
-                    words = f"not caught up within {READY_S_MAX} s: the replicas applied {applied}"
+                    words = f"not caught up within {READY_S_MAX} s: the replicas of groups {behind}"
                     raise EngineStopped(ExitCode.FAILED, words)
                 time.sleep(POLL_PAUSE_S)
 
@@ -113,3 +115,8 @@ class DemoCluster:
             time.sleep(POLL_PAUSE_S)
         state: dict[str, Any] = json.loads(self._ready_file.read_text())
         return state
+
+
+def _is_level(group: GroupDescription) -> bool:
+    applied = {one.applied_index for one in group.replicas}
+    return len(applied) == 1 and not any(one.HasField("fault") for one in group.replicas)

@@ -17,7 +17,9 @@ from cli.beancount.importing import Import, Report, read_ledgers
 from cli.beancount.plan import needed_scales
 from cli.beancount.posting import Pace, Tally, connect
 from cli.beancount.source import Source, final_balances, read_source
+from cli.cluster_file import Shape
 from cli.commands.audit import audited, require_balanced
+from cli.commands.reconcile import require_reconciled
 from cli.demo.cluster import ASK_S_MAX, DemoCluster
 from cli.server import Server
 from engine.core.settings import Ledger
@@ -34,7 +36,10 @@ EXAMPLE_ARGUMENTS: Final = (
 EXAMPLE_S_MAX: Final = 120
 TRANSACTIONS_MIN: Final = 1000
 SEARCH_AT: Final = 0.4
-"""The share of transfers after which the leader is looked up: shortly before it is killed."""
+"""The share of transfers after which the leaders are looked up: shortly before they are killed."""
+KILL_AT: Final = 0.5
+NEXT_KILL: Final = 0.15
+"""Shares of the transfers: when the first leader is killed, and how much later each next one."""
 IN_FLIGHT_AT_KILL_MIN: Final = 2
 PACE: Final = Pace(batch_transfers=8, in_flight_batches=16, transfers_per_s=2000, attempt_s=0.1)
 """Small batches, so that the kill meets some in flight; an attempt shorter than a restart leaves outcomes unknown."""
@@ -44,34 +49,52 @@ Say = Callable[[str], None]
 Balances = Mapping[tuple[str, str], Decimal]
 
 
-class Killing:
-    """Kills the leader once, as soon as half is acknowledged while batches are in flight. Called with each tally."""
+class Kill(NamedTuple):
+    """One kill of a leader."""
 
-    def __init__(self, leader_pid: Callable[[], int], transfers: int) -> None:
-        self.in_flight = 0
-        """Batches in flight at the kill."""
-        self.acknowledged = 0
-        """Transfers acknowledged at the kill."""
-        self.failover_ms: int | None = None
-        """From the kill to the first acknowledgement of what was asked after it."""
-        self._leader_pid = leader_pid
-        self._search: asyncio.Task[int] | None = None
+    group: int
+    in_flight: int
+    """Batches in flight."""
+    acknowledged: int
+    """Transfers acknowledged."""
+
+
+class Killing:
+    """Kills the leader of each group, one after the other while batches are in flight. Called with each tally.
+
+    The first dies once half is acknowledged, each next one a little later, after the one before was made up for.
+    """
+
+    def __init__(self, leader_pids: Callable[[], list[int]], transfers: int) -> None:
+        self.kills: list[Kill] = []
+        self.failovers_ms: list[int] = []
+        """From each kill to the first acknowledgement of what was asked after it."""
+        self._leader_pids = leader_pids
+        self._search: asyncio.Task[list[int]] | None = None
         self._transfers = transfers
         self._killed_at_s: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every leader was killed, and made up for."""
+        found = self._search is not None and self._search.done() and self._search.result()
+        return bool(found) and len(self.failovers_ms) == len(found or [])
 
     def __call__(self, tally: Tally) -> None:
         """Look at the tally after an answer."""
         if self._search is None:
             if tally.acknowledged >= SEARCH_AT * self._transfers:
-                self._search = asyncio.create_task(asyncio.to_thread(self._leader_pid))
-        elif self._killed_at_s is None:
-            half_is_done = tally.acknowledged >= self._transfers / 2
-            if half_is_done and tally.in_flight >= IN_FLIGHT_AT_KILL_MIN and self._search.done():
-                os.kill(self._search.result(), signal.SIGKILL)
+                self._search = asyncio.create_task(asyncio.to_thread(self._leader_pids))
+        elif self._killed_at_s is not None:
+            if tally.asked_at_s > self._killed_at_s:
+                self.failovers_ms.append(int((time.monotonic() - self._killed_at_s) * 1000))
+                self._killed_at_s = None
+        elif self._search.done() and len(self.kills) < len(self._search.result()):
+            share = KILL_AT + NEXT_KILL * len(self.kills)
+            if tally.acknowledged >= share * self._transfers and tally.in_flight >= IN_FLIGHT_AT_KILL_MIN:
+                os.kill(self._search.result()[len(self.kills)], signal.SIGKILL)
                 self._killed_at_s = time.monotonic()
-                self.in_flight, self.acknowledged = tally.in_flight, tally.acknowledged
-        elif self.failover_ms is None and tally.asked_at_s > self._killed_at_s:
-            self.failover_ms = int((time.monotonic() - self._killed_at_s) * 1000)
+                self.kills.append(Kill(len(self.kills), tally.in_flight, tally.acknowledged))
 
 
 class Imported(NamedTuple):
@@ -82,7 +105,7 @@ class Imported(NamedTuple):
     balances: Balances
 
 
-def demonstrate(folder: Path, replicas: int, say: Say) -> str:
+def demonstrate(folder: Path, shape: Shape, say: Say) -> str:
     """Run it all in an empty folder and return the last line; raises `EngineStopped` where anything does not hold."""
     ledger = folder / "example.beancount"
     make_example(ledger)
@@ -91,19 +114,21 @@ def demonstrate(folder: Path, replicas: int, say: Say) -> str:
     require(len(source.transactions) >= TRANSACTIONS_MIN, ExitCode.CHECK_FAILED, "the example ledger is too small")
     scales = needed_scales(source)
     ledgers = tuple(Ledger(number, code, scale) for number, (code, scale) in enumerate(scales.items(), 1))
-    with DemoCluster(folder / "cluster", ledgers, replicas) as cluster:
-        say(f"a fresh cluster serves at {cluster.router}: {replicas} replica(s), {len(ledgers)} ledgers")
+    with DemoCluster(folder / "cluster", ledgers, shape) as cluster:
+        size = f"{shape.groups} group(s) of {shape.replicas} replica(s), {len(ledgers)} ledgers"
+        say(f"a fresh cluster serves at {cluster.router}: {size}")
         imported, killing = asyncio.run(_import_twice(cluster, source, ledger, say))
         differences = compare(imported.balances, final_balances(ledger))
         require(not differences, ExitCode.CHECK_FAILED, f"{len(differences)} balances differ: {differences[:3]}")
         say(f"all {len(imported.balances)} accounts hold what Beancount computes")
         with Server(cluster.router, ASK_S_MAX) as server:
             require_balanced(audited(server))
-        say("audit: debits equal credits in every ledger")
+            on_their_way = require_reconciled(server)
+        say(f"audit: debits equal credits in every ledger and group; {on_their_way} chains on their way between groups")
         cluster.until_caught_up()
         require(cluster.stop() == ExitCode.OK, ExitCode.FAILED, "the cluster did not stop clean")
     _verify(cluster, say)
-    failover = f", failover {killing.failover_ms} ms" if replicas > 1 else ""
+    failover = f", failover {max(killing.failovers_ms)} ms" if shape.replicas > 1 else ""
     counts = f"{imported.first.transfers} transfers, {imported.first.accounts} accounts"
     return f"DEMO OK: {counts}, {len(differences)} differences{failover}"
 
@@ -135,7 +160,7 @@ def compare(engine: Balances, beancount: Balances) -> list[str]:
 async def _import_twice(cluster: DemoCluster, source: Source, ledger: Path, say: Say) -> tuple[Imported, Killing]:
     async with connect(cluster.router) as channel:
         work = Import(source, ledger, channel, await read_ledgers(channel))
-        killing = Killing(cluster.leader_pid, sum(map(len, work.plan.chains)))
+        killing = Killing(cluster.leader_pids, sum(map(len, work.plan.chains)))
         first = await work.run(PACE, killing)
         _check_first(first, killing, say)
         second = await work.run(SECOND_PACE, lambda _: None)
@@ -145,12 +170,13 @@ async def _import_twice(cluster: DemoCluster, source: Source, ledger: Path, say:
 
 def _check_first(report: Report, killing: Killing, say: Say) -> None:
     report.require_clean()
-    require(killing.failover_ms is not None, ExitCode.CHECK_FAILED, "the import was over before the kill")
+    require(killing.is_over, ExitCode.CHECK_FAILED, "the import was over before every group's leader was killed")
     require(report.unknown_then_asked_again > 0, ExitCode.CHECK_FAILED, "the kill left no outcome unknown")
-    say(
-        f"killed the leader with {killing.in_flight} batches in flight, after {killing.acknowledged} of "
-        f"{report.transfers} transfers; acknowledged again {killing.failover_ms} ms later"
-    )
+    for kill, failover_ms in zip(killing.kills, killing.failovers_ms, strict=True):
+        say(
+            f"killed the leader of group {kill.group} with {kill.in_flight} batches in flight, after "
+            f"{kill.acknowledged} of {report.transfers} transfers; acknowledged again {failover_ms} ms later"
+        )
     say(
         f"first import: {report.posted} posted; {report.unknown_then_asked_again} times an outcome was unknown and "
         f"asked again with the same id, {report.replayed} of them had been posted already"
@@ -176,12 +202,13 @@ def _verify(cluster: DemoCluster, say: Say) -> None:
             command = [sys.executable, "-m", "cli", "verify", replica.folder, "--json"]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
             words = (done.stderr.strip().splitlines() or [""])[-1]
-            require(done.returncode == 0, ExitCode.CHECK_FAILED, f"verify of replica {replica.id}: {words}")
+            name = f"{group.group}-{replica.id}"
+            require(done.returncode == 0, ExitCode.CHECK_FAILED, f"verify of replica {name}: {words}")
             found = json.loads(done.stdout)
             same = hashes.setdefault(found["log_index"], found["hash"]) == found["hash"]
-            require(same, ExitCode.HASH_DIVERGED, f"replica {replica.id} differs at log index {found['log_index']}")
+            require(same, ExitCode.HASH_DIVERGED, f"replica {name} differs at log index {found['log_index']}")
             say(
-                f"verify of replica {replica.id}: {found['next_position']} journal rows up to log index "
+                f"verify of replica {name}: {found['next_position']} journal rows up to log index "
                 f"{found['log_index']}, every outcome judged again, hash {found['hash'][:16]}"
             )
         require(len(hashes) == 1, ExitCode.CHECK_FAILED, "the replicas did not stop at the same log index")
