@@ -7,12 +7,14 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from engine.config import LimitsConfig
+from engine.core.outcomes import Outcome
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
 from engine.rpc.group_client import Metadata
-from postingengine.v1 import account_pb2, posting_service_pb2
+from postingengine.v1 import account_pb2, posting_service_pb2, transfer_pb2
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
+from router.placement import Placement
 
 SERVICE: Final = "/postingengine.v1.PostingService/"
 REQUEST_ITEMS_MAX: Final = 8190
@@ -87,7 +89,8 @@ class Reading:
         """Ask every group: a transfer's id does not place it. A stored answer beats a missing one."""
         whole = _parsed(posting_service_pb2.GetTransfersRequest, request)
         deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
-        groups = self._directory.placement.groups
+        placement = self._directory.placement
+        groups = placement.groups
         found = await asyncio.gather(
             *(self._send("GetTransfers", group, request, deadline_s, caller_of(context)) for group in groups),
             return_exceptions=True,
@@ -98,7 +101,7 @@ class Reading:
             raise CallFailed(failed[0])
         joined = posting_service_pb2.GetTransfersResponse(read_at=[point for one in answers for point in one.read_at])
         for item in range(len(whole.ids)):
-            joined.transfers.append(_best([one.transfers[item] for one in answers], failed, item))
+            joined.transfers.append(best_answer([one.transfers[item] for one in answers], failed, item, placement))
         return joined.SerializeToString()
 
     async def list_entries(self, request: bytes, context: ServerContext) -> bytes:
@@ -192,13 +195,32 @@ def _account_result(one: Any, number: int, item: int) -> account_pb2.AccountResu
     return account_pb2.AccountResult(fault=faults.status_of(faults.at_item(fault, item)))
 
 
-def _best(
-    answers: Sequence[posting_service_pb2.TransferAnswer], failed: Sequence[Fault], item: int
+def best_answer(
+    answers: Sequence[posting_service_pb2.TransferAnswer], failed: Sequence[Fault], item: int, placement: Placement
 ) -> posting_service_pb2.TransferAnswer:
-    """Prefer what is stored; while a group is out of reach, "not found" elsewhere proves nothing."""
-    for one in answers:
-        if one.WhichOneof("answer") == "stored":
-            return one
-    if failed:
-        return posting_service_pb2.TransferAnswer(fault=faults.status_of(faults.at_item(failed[0], item)))
-    return answers[0]
+    """Prefer what is stored, and of a transfer over two groups what its decider says; while a group is out of reach,
+    "not found" elsewhere proves nothing."""
+    stored = [one for one in answers if one.WhichOneof("answer") == "stored"]
+    if not stored:
+        fault = faults.status_of(faults.at_item(failed[0], item)) if failed else None
+        return posting_service_pb2.TransferAnswer(fault=fault) if fault is not None else answers[0]
+    posted = [one for one in stored if int(one.stored.outcome) == Outcome.POSTED]
+    refused = [one for one in stored if int(one.stored.outcome) not in (Outcome.POSTED, Outcome.SECURED)]
+    if posted:
+        return posted[0]
+    transfer = stored[0].stored.transfer
+    debit, credit = placement.groups_of_ids([transfer.debit_account, transfer.credit_account]).tolist()
+    told = [one for one in refused if one.stored.group == credit]
+    if told or (refused and debit == credit):
+        return (told or refused)[0]
+    return _open(stored[0])
+
+
+def _open(one: posting_service_pb2.TransferAnswer) -> posting_service_pb2.TransferAnswer:
+    """Secured or refused in a group that does not decide: its outcome is not known yet."""
+    answer = posting_service_pb2.TransferAnswer()
+    answer.CopyFrom(one)
+    answer.stored.ClearField("outcome")
+    answer.stored.ClearField("moved")
+    answer.stored.chain_state = transfer_pb2.CHAIN_STATE_OPEN
+    return answer
