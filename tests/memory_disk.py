@@ -17,17 +17,31 @@ class MemoryDisk(Disk):
 
     def __init__(self, image: Image | None = None, salt: int = 0x5EED) -> None:
         """Starts with the contents of an image, all of it durable."""
-        self.trace = Trace(image or Image())
         self.before: Callable[[Operation], None] = lambda _: None
         self.salt = salt
         self.capacity_bytes: int | None = None
-        self._names: dict[Path, int] = {path: file for file, path in enumerate(self.trace.base.files)}
-        self._bytes = {file: bytearray(content) for file, content in enumerate(self.trace.base.files.values())}
         self._open: dict[int, int] = {}
         self._locked: set[Path] = set()
         self._locks: dict[int, Path] = {}
         self._next_descriptor = 1
+        self.put_back(image or Image())
+
+    def put_back(self, image: Image) -> None:
+        """Let the disk hold this image and nothing else, all of it durable; no file is open."""
+        self.trace = Trace(image)
+        self._names: dict[Path, int] = {path: file for file, path in enumerate(image.files)}
+        self._bytes = {file: bytearray(content) for file, content in enumerate(image.files.values())}
         self._next_file = len(self._names)
+
+    def lose(self, path: Path) -> None:
+        """A file is gone, if it was there; no process did it."""
+        if self._names.pop(path, None) is not None:
+            self.trace.add(Remove(path))
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        return sorted(self._names)
 
     def crash(self, source: random.Random) -> "MemoryDisk":
         """The disk that the next start finds; this one is not used any more."""

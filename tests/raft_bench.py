@@ -141,7 +141,7 @@ class Bench:
         """The machine loses power; `boot` starts it again."""
         abandon(self.log)
         self.worker.crash()
-        self.disk.crash(power=True)
+        self.disk.fall(power=True)
 
     def close(self) -> None:
         """End of the test."""

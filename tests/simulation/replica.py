@@ -111,7 +111,7 @@ class Replica:
         if self.worker is not None:
             self.worker.crash()
         self.network.leave(self.name)
-        self.disk.crash(power)
+        self.disk.fall(power=power)
 
     async def stop(self) -> None:
         """A clean stop: SIGTERM."""
@@ -123,7 +123,7 @@ class Replica:
             self._saving.cancel()
         if log is self._life:
             self._life = None
-            self.disk.crash(power=False)
+            self.disk.fall(power=False)
 
     def replace(self) -> None:
         """The operator's step, after the disk was lost."""

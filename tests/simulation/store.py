@@ -111,7 +111,7 @@ class SimulatedStore:
         await asyncio.sleep(self.dice.uniform(0.001, 0.05))
 
     def discard(self, snapshot: Snapshot) -> None:
-        self.disk.names_now.pop(snapshot.path, None)
+        self.disk.lose(snapshot.path)
 
     def incoming(self) -> Path:
         return SNAPSHOT_FOLDER / "incoming"

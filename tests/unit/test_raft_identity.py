@@ -120,7 +120,7 @@ def test_a_folder_of_another_replica_or_cluster_is_refused(make_bench):
     bench = make_bench()
     bench.power_cut()
     other = make_identity("cd" * 16, GROUP, "a", now_ns=1)
-    bench.disk.names_now[FOLDER / IDENTITY_FILE].now[:] = encode_identity(other)
+    bench.disk.content(FOLDER / IDENTITY_FILE)[:] = encode_identity(other)
     with pytest.raises(EngineStopped) as stopped:
         bench.boot()
     assert stopped.value.code is ExitCode.CLUSTER_MISMATCH
@@ -129,7 +129,7 @@ def test_a_folder_of_another_replica_or_cluster_is_refused(make_bench):
 def test_a_damaged_identity_is_refused(make_bench):
     bench = make_bench()
     bench.power_cut()
-    bench.disk.names_now[FOLDER / IDENTITY_FILE].now[9] ^= 1
+    bench.disk.content(FOLDER / IDENTITY_FILE)[9] ^= 1
     with pytest.raises(EngineStopped) as stopped:
         bench.boot()
     assert stopped.value.code is ExitCode.DATA_DAMAGED
@@ -141,8 +141,8 @@ def test_a_folder_that_lost_its_identity_or_its_segments_is_refused(make_bench):
         bench.append(1, (0, 0), [(1, b"one")], commit=1)
         bench.run()
         bench.power_cut()
-        for path in [path for path in bench.disk.names_now if path.name.startswith(lost)]:
-            del bench.disk.names_now[path]
+        for path in [path for path in bench.disk.paths if path.name.startswith(lost)]:
+            bench.disk.lose(path)
         with pytest.raises(EngineStopped) as stopped:
             bench.boot()
         assert stopped.value.code is ExitCode.DATA_MISSING

@@ -160,8 +160,7 @@ def test_raft_row_07_a_flipped_byte_in_mid_log_is_damage_not_a_torn_tail(bench):
         bench.append(1, (number, min(number, 1)), [(1, RECORD * 20)], commit=number)
         bench.run()
     bench.power_cut()
-    segment = next(path for path in bench.disk.names_now if path.name.startswith("segment"))
-    content = bench.disk.names_now[segment].now
+    content = bench.disk.content(next(path for path in bench.disk.paths if path.name.startswith("segment")))
     content[content.find(RECORD * 20) + 3] ^= 1
     with pytest.raises(EngineStopped) as stopped:
         bench.boot()
@@ -192,14 +191,14 @@ def test_raft_row_09_a_log_that_does_not_fit_its_store_is_refused_and_left_as_it
     bench.log.truncate_below(40)
     bench.run()
     bench.power_cut()
-    files = {path: bytes(file.kept) for path, file in bench.disk.names_now.items() if path.name.startswith("segment")}
+    files = {path: bytes(bench.disk.content(path)) for path in bench.disk.paths if path.name.startswith("segment")}
     for applied_index, missing in ((10, "applied only 10"), (60, "ends at 50")):
         with pytest.raises(EngineStopped, match=missing) as stopped:
             bench.boot(applied_index)
         assert stopped.value.code is ExitCode.DATA_MISSING
-        bench.disk.crash(power=False)
+        bench.disk.fall(power=False)
     for path, content in files.items():
-        assert content.rstrip(b"\0") in bytes(bench.disk.names_now[path].now)
+        assert content.rstrip(b"\0") in bytes(bench.disk.content(path))
     bench.boot(applied_index=45)
     assert bench.log.status().last_index == 50
 
@@ -397,4 +396,4 @@ def test_the_bench_is_the_real_thing(bench):
     assert isinstance(bench.log._journal._log, SegmentedLog)
     assert isinstance(bench.loop, VirtualLoop)
     assert bench.log._journal._log._files.identity == Identity(CLUSTER, GROUP, "a")
-    assert FOLDER / LOG_FOLDER in bench.disk.folders
+    assert bench.disk.names(FOLDER / LOG_FOLDER)
