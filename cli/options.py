@@ -17,7 +17,7 @@ from postingengine.v1.types_pb2 import Basis
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-GROUPS_DEFAULT: Final = 1
+GROUPS_DEFAULT: Final = 2
 GROUPS_MAX: Final = 64
 """On one machine: each replica has two ports of its own."""
 REPLICAS_DEFAULT: Final = 3

@@ -37,10 +37,10 @@ class EngineNotStarted(RuntimeError):
 
 
 class Engine:
-    """A running engine. `ledgers`: CODE:SCALE each, numbered from 1."""
+    """A running engine. `ledgers`: CODE:SCALE each, numbered from 1. `groups`: shard groups, of `replicas` each."""
 
-    def __init__(self, *, ledgers: Sequence[str] = LEDGERS, replicas: int = 1) -> None:
-        self._ledgers, self._replicas = tuple(ledgers), replicas
+    def __init__(self, *, ledgers: Sequence[str] = LEDGERS, replicas: int = 1, groups: int = 1) -> None:
+        self._ledgers, self._replicas, self._groups = tuple(ledgers), replicas, groups
         self._clients: list[Client] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,9 +98,10 @@ class Engine:
         ready, log = folder / "ready.json", folder / "log.txt"
         options = [option for ledger in self._ledgers for option in ("--ledger", ledger)]
         places = ["--folder", str(folder / "cluster"), "--ready-file", str(ready)]
+        size = ["--groups", str(self._groups), "--replicas", str(self._replicas)]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [executable(), "up", "--replicas", str(self._replicas), *places, *options],
+                [executable(), "up", *size, *places, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -31,6 +31,8 @@ class Up:
                     "-m",
                     "cli",
                     "up",
+                    "--groups",
+                    "1",
                     "--replicas",
                     "1",
                     "--folder",
