@@ -80,7 +80,7 @@ class RaftGroup:
         abandon(log)
         worker.crash()
         self.network.leave(name)
-        self.disks[name].crash(power=self.dice.random() < 0.5)
+        self.disks[name].fall(power=self.dice.random() < 0.5)
 
     def isolate(self, name: str) -> None:
         """None of the others reaches it, either way."""
