@@ -1,17 +1,36 @@
 """A stand-in for the store, for tests of core: remembers every journal row in dicts and builds `Known` from them."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.known import Applied, Ended, Known, of_one_group
+from engine.core.known import Applied, AppliedSteps, Ended, Known
 from engine.core.outcomes import took_effect
 from engine.core.records import FOLLOWERS, Flag, Kind, Words
+from engine.core.step_record import decode_steps
+from engine.core.word import State, Step
 
 UNINDEXED = (Kind.CREATE_ACCOUNT, Kind.EXPIRE, Kind.SETTINGS)
 AMOUNT = slice(6, 8)
+FIRST_WORDS = {Step.RESERVE: State.RESERVED, Step.DECIDE: State.POSTED, Step.ABORT: State.TOMBSTONE}
+LATER_WORDS = {
+    Step.COMMIT: State.COMMITTED,
+    Step.HOLD: State.HELD,
+    Step.RELEASE: State.RELEASED,
+    Step.EXPIRE: State.HELD,
+}
 Indexes = npt.NDArray[np.int64]
+
+
+@dataclass
+class Chain:
+    """One cross-group chain on record."""
+
+    digest: bytes
+    decider: int
+    word: int
 
 
 class Row(NamedTuple):
@@ -20,12 +39,14 @@ class Row(NamedTuple):
     words: Words
     requested: Words
     chain_last: bool
+    chain: "Chain | None"
+    sides: tuple[int, int]
 
 
 def meta(words: Words) -> tuple[int, int, int, int]:
-    """Return (kind, flags, outcome, leg) of a row."""
+    """Return (kind, flags, outcome, step) of a row."""
     word = int(words[15])
-    return word >> 16 & 0xFF, word >> 24 & 0xFF, word >> 32 & 0xFFFF, word >> 48
+    return word >> 16 & 0xFF, word >> 24 & 0xFF, word >> 32 & 0xFFFF, word >> 61
 
 
 def id_at(words: Words, first: int) -> tuple[int, int]:
@@ -46,39 +67,68 @@ class KnownIds:
         self.ended: dict[int, int] = {}
         self.reversed: dict[int, int] = {}
         self.left: dict[int, int] = {}
+        self.by_digest: dict[bytes, Chain] = {}
 
-    def add(self, applied: Applied) -> None:
+    def add(self, applied: Applied | AppliedSteps) -> None:
         """Remember what one log record stored."""
         requested = applied.rows[:, AMOUNT].copy()
         requested[applied.requested_index] = applied.requested_amount
+        chains, sides = self._chains(applied)
         legs = [*(applied.rows[:, 15] >> np.uint64(48)).tolist(), 0]
         for at, words in enumerate(applied.rows):
-            self._add(words.copy(), requested[at], legs[at + 1] == 0)
+            last = legs[at + 1] != legs[at] + 1
+            self._add(Row(words.copy(), requested[at], last, chains[at], sides[at]))
 
-    def _add(self, words: Words, requested: Words, chain_last: bool) -> None:
-        position, (kind, flags, outcome, _) = len(self.rows), meta(words)
-        self.rows.append(Row(words, requested, chain_last))
+    def _chains(self, applied: Applied | AppliedSteps) -> tuple[list[Chain | None], list[tuple[int, int]]]:
+        """Return the chain and the sides of each row."""
+        count = len(applied.rows)
+        if not isinstance(applied, AppliedSteps) or not applied.extra:
+            return [None] * count, [(0, 0)] * count
+        expired = count - int.from_bytes(applied.extra[8:12], "little")
+        record = decode_steps(applied.rows[expired:], applied.extra)
+        chains: list[Chain | None] = [None] * expired
+        for entry in record.steps:
+            chains += [self._chain(entry, applied.rows[int(entry["first_row"]) + expired])] * int(entry["rows"])
+        return chains, [(0, 0)] * expired + [(int(debit), int(credit)) for debit, credit in record.sides]
+
+    def _chain(self, entry: np.void, row: Words) -> Chain:
+        """Return the chain that a step is for, with its word as it is now."""
+        step, digest, outcome = Step(int(entry["step"])), bytes(entry["digest"]), meta(row)[2]
+        if step in FIRST_WORDS:
+            refused = step is not Step.ABORT and not took_effect(outcome)
+            state = State.REFUSED if refused else FIRST_WORDS[step]
+            self.by_digest[digest] = Chain(digest, int(entry["decider"]), state)
+        chain = self.by_digest[digest]
+        chain.word = LATER_WORDS.get(step, chain.word)
+        return chain
+
+    def _add(self, row: Row) -> None:
+        position, (kind, flags, outcome, step) = len(self.rows), meta(row.words)
+        self.rows.append(row)
         if kind == Kind.CREATE_ACCOUNT:
-            self.creations[id_at(words, 0)] = position
-        if kind not in UNINDEXED:
-            self.by_id[id_at(words, 0)] = position
-        if took_effect(outcome):
-            self._follow(kind, flags, position, words)
+            self.creations[id_at(row.words, 0)] = position
+        if kind not in UNINDEXED and step not in LATER_WORDS:
+            self.by_id.setdefault(id_at(row.words, 0), position)
+        if row.chain is not None and kind == Kind.RESERVE and row.chain.word == State.POSTED:
+            row.chain.word = State.HELD
+        if took_effect(outcome) and step != Step.RESERVE:
+            self._follow(kind, flags, step, row.words)
 
-    def _follow(self, kind: int, flags: int, position: int, words: Words) -> None:
+    def _follow(self, kind: int, flags: int, step: int, words: Words) -> None:
         if kind == Kind.RESERVE:
-            self.left[position] = number(words[AMOUNT])
-        if kind not in FOLLOWERS and kind != Kind.EXPIRE:
+            self.left[self.by_id[id_at(words, 0)]] = number(words[AMOUNT])
+        original = self.by_id.get(id_at(words, 8)) if kind in FOLLOWERS or kind == Kind.EXPIRE else None
+        if original is None:
             return
-        original = self.by_id[id_at(words, 8)]
         if kind == Kind.REVERSE:
-            self.reversed[original] = self.reversed.get(original, 0) + number(words[AMOUNT])
+            if step not in LATER_WORDS:
+                self.reversed[original] = self.reversed.get(original, 0) + number(words[AMOUNT])
         elif kind == Kind.COMMIT:
             self.left[original] -= number(words[AMOUNT])
             if not (flags & Flag.KEEP_REST and self.left[original]):
-                self.ended[original] = Ended.COMMITTED
+                self.ended.setdefault(original, Ended.COMMITTED)
         else:
-            self.ended[original] = Ended.RELEASED if kind == Kind.RELEASE else Ended.EXPIRED
+            self.ended.setdefault(original, Ended.RELEASED if kind == Kind.RELEASE else Ended.EXPIRED)
 
     def known(self, batch: Words) -> Known:
         """Build what the kernel asks for, each stored row once."""
@@ -108,5 +158,10 @@ class KnownIds:
             np.array([row.chain_last for row in rows], np.bool_),
             np.array([self.ended.get(position, 0) for position in positions], np.uint8),
             np.array([(part & (1 << 64) - 1, part >> 64) for part in sums], np.uint64).reshape(-1, 2),
-            *of_one_group(len(positions), 0),
+            np.array([row.chain.word if row.chain else 0 for row in rows], np.uint8),
+            np.array([np.frombuffer(row.chain.digest if row.chain else bytes(16), np.uint64) for row in rows])
+            .reshape(-1, 2)
+            .astype(np.uint64),
+            np.array([row.sides for row in rows], np.uint16).reshape(-1, 2),
+            np.array([row.chain.decider if row.chain else 0 for row in rows], np.uint16),
         )

@@ -9,14 +9,19 @@ import numpy as np
 
 from engine.core.book import Book
 from engine.core.kernel import apply_events, apply_settings, replay_rows
-from engine.core.known import Applied
+from engine.core.known import Applied, AppliedSteps, Ended
 from engine.core.model import Answer, Model
 from engine.core.model_rules import BALANCE_BOUND
-from engine.core.model_state import Event, pack, unpack
+from engine.core.model_state import Event, Stored, pack, unpack
+from engine.core.model_steps import StepAnswer, StepModel
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
 from engine.core.records import RECORD_WORDS, Flag, Kind, Words, as_words
 from engine.core.settings import Settings
+from engine.core.step_answers import answers_of
+from engine.core.step_record import StepRecord
+from engine.core.steps import apply_steps, replay_steps
 from engine.core.validation import Fault, faults_of
+from engine.core.word import State, Step
 from tests.core_histories import BALANCING, History, settings
 from tests.core_known import KnownIds
 
@@ -27,9 +32,9 @@ class Twins:
     """Model and kernel of one group; each record goes to both."""
 
     def __init__(self, *, expiries_per_record_max: int = 1 << 16) -> None:
-        self.model = Model(0, expiries_per_record_max=expiries_per_record_max)
-        self.book = Book(0, accounts=1, reservations=1, expiries_per_record_max=expiries_per_record_max)
-        self.replayed = Book(0, accounts=1, reservations=1)
+        self.model = StepModel(0, expiries_per_record_max=expiries_per_record_max)
+        self.book = Book(0, accounts=1, reservations=1, chains=1, expiries_per_record_max=expiries_per_record_max)
+        self.replayed = Book(0, accounts=1, reservations=1, chains=1)
         self.known = KnownIds()
         self.outcomes: Counter[int] = Counter()
         self.faults: Counter[int] = Counter()
@@ -63,27 +68,75 @@ class Twins:
         self._compare(answer, applied)
         return answer
 
+    def apply_steps(self, record: StepRecord, timestamp_ns: int) -> StepAnswer:
+        """Apply one STEPS record to both, and compare everything."""
+        answer = self.model.apply_steps(record, timestamp_ns)
+        mine, known = record._replace(rows=record.rows.copy()), self.known.known(record.rows)
+        applied = apply_steps(self.book, mine, known, timestamp_ns)
+        replay_steps(self.replayed, applied.rows, applied.extra, applied.timestamp_ns)
+        self.known.add(applied)
+        self.events.update(told_of_steps(record, answer))
+        compare_answers(record, answer, applied)
+        assert applied.extra == answer.extra
+        self._compare_rows(answer, applied)
+        return answer
+
     def restore(self) -> None:
         """Save the book and build it anew."""
         chunks = [self.book.account_chunk(0)[:3].copy(), self.book.account_chunk(0)[3:].copy()]
         bound = self.book.expiries_per_record_max
-        scalars, reservations = self.book.scalars(), self.book.open_reservations()
-        self.book = Book.restore(0, self.book.settings, scalars, chunks, reservations)
+        scalars, reservations, open_chains = self.book.scalars(), self.book.open_reservations(), self.book.open_chains()
+        self.book = Book.restore(0, self.book.settings, scalars, chunks, reservations, open_chains)
         self.book.expiries_per_record_max = bound
 
     def _compare(self, answer: Answer, applied: Applied) -> None:
         self.known.add(applied)
-        assert applied.timestamp_ns == answer.timestamp_ns
         assert [tuple(result) for result in applied.results.tolist()] == [
             (r.position, r.timestamp, int(r.outcome), int(r.flags), r.group) for r in answer.results
         ]
+        self._compare_rows(answer, applied)
+
+    def _compare_rows(self, answer: Answer | StepAnswer, applied: Applied | AppliedSteps) -> None:
+        assert applied.timestamp_ns == answer.timestamp_ns
         assert applied.rows.tobytes() == b"".join(answer.rows)
         amounts = [int(low) | int(high) << 64 for low, high in applied.requested_amount]
         assert dict(zip(applied.requested_index.tolist(), amounts, strict=True)) == answer.asked
         for book in (self.book, self.replayed):
             assert book.account_rows().tobytes() == account_rows(self.model).tobytes()
             assert by_position(book.open_reservations()) == by_position(reservation_rows(self.model))
+            assert sorted(book.open_chains().tolist()) == sorted(chain_rows(self.model))
             assert (book.last_timestamp_ns, book.next_position) == (self.model.last_timestamp, self.model.next_position)
+
+
+def compare_answers(record: StepRecord, answer: StepAnswer, applied: AppliedSteps) -> None:
+    """Compare what is answered; storage completes the answers of ignored steps."""
+    assert applied.changed.tolist() == [one.word is not None for one in answer.answers]
+    steps = record.steps["step"].tolist()
+    words = [  # what an EXPIRE leaves of a word is for storage to tell
+        one._replace(word=one.word._replace(amounts=(), given_back=())) if one.word and step == Step.EXPIRE else one
+        for one, step in zip(answer.answers, steps, strict=True)
+    ]
+    expected = answers_of(words)
+    expected.answers["position"][~applied.changed] = np.array(answer.positions, np.uint64)[~applied.changed]
+    found = applied.answers
+    assert found.answers.tolist() == expected.answers.tolist()
+    assert found.amounts.tolist() == expected.amounts.tolist()
+    assert (found.holds.tolist(), found.chains) == ([], b"")
+
+
+def told_of_steps(record: StepRecord, answer: StepAnswer) -> Iterator[str]:
+    """Say what one STEPS record did: which state each step led to, and which was ignored."""
+    for entry, one in zip(record.steps, answer.answers, strict=True):
+        step = Step(int(entry["step"])).name
+        if one.word is None:
+            yield f"{step} ignored"
+        else:
+            size = "plain" if one.word.chain.legs == 1 else "chain"
+            yield f"{step} {size} {one.word.state.name}"
+            yield from (f"{step} said {Outcome(one.word.reason).name}" for _ in range(bool(one.word.reason)))
+    for row in map(next, map(unpack, answer.rows)):
+        if row.leg >> 13 and took_effect(row.outcome):
+            yield f"{Kind(row.kind).name} by {Step(row.leg >> 13).name}"
 
 
 def told(answer: Answer) -> Iterator[str]:
@@ -103,6 +156,8 @@ def told(answer: Answer) -> Iterator[str]:
         if not reasons:
             yield "chain burned"
     for result in answer.results:
+        if result.flags & ResultFlag.DECIDED_ELSEWHERE:
+            yield "decided elsewhere"
         if result.flags & ResultFlag.REPLAYED:
             yield f"{Outcome(result.outcome).name} replayed"
 
@@ -130,16 +185,52 @@ def account_rows(model: Model) -> Words:
 
 def reservation_rows(model: Model) -> Words:
     """Return the open reservations of the model in the book's layout."""
+    return np.array([reservation_row(model, old) for old in stored_by(model) if old.is_open], np.uint64).reshape(
+        -1, RECORD_WORDS
+    )
+
+
+def reservation_row(model: Model, old: Stored) -> list[int]:
+    """Return one open reservation, local or the hold of a cross-group chain."""
+    event, numbers = old.event, {account_id: row for row, account_id in enumerate(model.accounts)}
+    words = [int(word) for word in np.frombuffer(event.id + event.debit + event.credit, "<u8")]
+    amount = old.held.amount if old.held else event.amount
+    words += [old.remaining & LOW, old.remaining >> 64, amount & LOW, amount >> 64]
+    if old.held is None or old.place is None:
+        words += [old.deadline or 0, old.timestamp, old.position]
+        return [*words, numbers[event.debit] | numbers[event.credit] << 32, event.ledger, 1]
+    words += [old.held.deadline or 0, old.held.timestamp, old.held.position]
+    rows = LOW if old.accounts is None else numbers[old.accounts[0]] | numbers[old.accounts[1]] << 32
+    other = old.place.side.credit if old.place.side.debit == model.group else old.place.side.debit
+    groups = old.place.decider + 1 << 32 | other + 1 << 48
+    return [*words, rows, event.ledger | groups, 1 if old.ended is None else 1 + ENDED[old.ended]]
+
+
+ENDED = {
+    Outcome.RESERVATION_ALREADY_COMMITTED: Ended.COMMITTED,
+    Outcome.RESERVATION_ALREADY_RELEASED: Ended.RELEASED,
+    Outcome.RESERVATION_EXPIRED: Ended.EXPIRED,
+}
+
+
+def stored_by(model: Model) -> list[Stored]:
+    return list(model.history.values())
+
+
+def chain_rows(model: StepModel) -> list[list[int]]:
+    """Return the open chains of the model in the book's layout."""
     numbers = {account_id: row for row, account_id in enumerate(model.accounts)}
     rows = []
-    for old in model.history.values():
-        if old.is_open:
-            event = old.event
-            words = list(np.frombuffer(event.id + event.debit + event.credit, "<u8"))
-            words += [old.remaining & LOW, old.remaining >> 64, event.amount & LOW, event.amount >> 64]
-            words += [old.deadline or 0, old.timestamp, old.position]
-            rows.append([*words, numbers[event.debit] | numbers[event.credit] << 32, event.ledger, 1])
-    return np.array(rows, np.uint64).reshape(-1, RECORD_WORDS)
+    for word in model.words.values():
+        if word.state is State.RESERVED:
+            chain, accounts = word.chain, model.history[word.chain.chain_id].accounts
+            words = [int(part) for part in np.frombuffer(chain.chain_id + chain.digest, "<u8")]
+            amount = word.amounts[0] if chain.legs == 1 else 0
+            words += [amount & LOW, amount >> 64, word.position, chain.legs | chain.decider << 16]
+            one = accounts is not None and chain.legs == 1
+            both = numbers[accounts[0]] | numbers[accounts[1]] << 32 if one and accounts else 0
+            rows.append([*words, model.courier_may_abort[chain.chain_id], word.timestamp_ns, both, 0, 0, 0, 0, 1])
+    return rows
 
 
 def by_position(rows: Words) -> list[list[int]]:

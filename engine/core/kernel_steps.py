@@ -16,6 +16,7 @@ from engine.core.kernel_open_chains import (
     ACCOUNTS,
     POSITION,
     SECURED,
+    STEP_DIGEST,
     close_chain,
     decider_of,
     find_chain,
@@ -53,7 +54,6 @@ from engine.core.kernel_types import (
     HASH_SEED,
     STEPS_TYPE,
     TABLES_TYPE,
-    UNKNOWN,
     WORK_TYPE,
     Steps,
     Tables,
@@ -72,6 +72,7 @@ _ABORT_STEP: Final = np.uint64(Step.ABORT)
 _HOLD_STEP: Final = np.uint64(Step.HOLD)
 _EXPIRE_STEP: Final = np.uint64(Step.EXPIRE)
 
+_NO_WORD: Final = np.uint8(State.NONE)
 _RESERVED: Final = np.uint8(State.RESERVED)
 _HELD: Final = np.uint8(State.HELD)
 _POSTED: Final = np.uint8(State.POSTED)
@@ -261,6 +262,8 @@ def _end(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at: I
         _set_word(work, i, state)
         leg = np.int64((work.batch[i, 15] >> np.uint64(48)) & np.uint64(0x1FFF))
         store_step(work, steps, number, i, at + i - first, outcome, leg, state)
+    if np.int64(legs_of(steps.steps, number)) > count:
+        _set_far_words(work, steps, number, at, state)
     if not one_leg:
         secure_net(tables, work, steps, first, at, count, decider_of(steps.steps, number), False)
     if step != _RELEASE_STEP:
@@ -291,6 +294,19 @@ def _set_word(work: Work, i: I64, state: U8) -> None:
         work.known_word[stored] = state
 
 
+@outlined
+def _set_far_words(work: Work, steps: Steps, number: I64, stored: I64, state: U8) -> None:
+    """Note it beside the rows of the other groups' legs too: a later leg may follow one of them."""
+    low, high = steps.steps[number, STEP_DIGEST], steps.steps[number, STEP_DIGEST + 1]
+    for known in range(len(work.known_rows)):
+        if work.known_digest[known, 0] == low and work.known_digest[known, 1] == high:
+            work.known_word[known] = state
+    for row in range(stored):
+        of_step = steps.steps[work.row_step[row]]
+        if work.row_word[row] != _NO_WORD and of_step[STEP_DIGEST] == low and of_step[STEP_DIGEST + 1] == high:
+            work.row_word[row] = state
+
+
 @helper
 def _fits(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, chain: I64) -> bool:
     """Whether a decider that keeps to the protocol can have said this: no more than what is secured, or held."""
@@ -305,7 +321,7 @@ def _fits(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, chai
                 return False
         elif kind == RESERVE and step != _HOLD_STEP:
             return False
-        elif legs_of(steps.steps, number) > 1:
+        elif kind == RESERVE or legs_of(steps.steps, number) > 1:
             if work.batch[i, 6] != work.asked[i, 0] or work.batch[i, 7] != work.asked[i, 1]:
                 return False
         elif less(tables.chains[chain, SECURED], tables.chains[chain, SECURED + 1], work.batch[i, 6], work.batch[i, 7]):
@@ -341,7 +357,6 @@ def scan_steps(tables: Tables, work: Work, steps: Steps) -> tuple[I64, I64, I64]
             transits += count
         for i in range(first, first + count):
             work.hashes[i] = hash_id(work.batch[i, 0], work.batch[i, 1], tables.counters[HASH_SEED])
-            work.debit_rows[i] = work.credit_rows[i] = UNKNOWN
             if step != _DECIDE_STEP and step != _COMMIT_STEP and step != _HOLD_STEP:
                 work.batch[i, 6], work.batch[i, 7] = work.asked[i, 0], work.asked[i, 1]
             if _begins(step):

@@ -105,9 +105,9 @@ class AppliedSteps(NamedTuple):
     """For the journal block: the payload (`engine.core.step_record`) of the steps that changed something, for the rows
     behind the expiries, with the amounts as they became. b"" if there are none."""
     answers: StepAnswers
-    """One for each step, in its order. Those of steps that changed something are complete. The others have `ON_RECORD`
-    set, and `position` is that of a stored row whose chain's word is the answer (`NO_POSITION`: this group has none);
-    storage completes them, as it answers ASK."""
+    """One for each step, in its order. Those of steps that changed something are complete, but EXPIRE's. The others
+    have `ON_RECORD` set, and `position` is that of a stored row whose chain's word is the answer (`NO_POSITION`: this
+    group has none); storage completes them, and EXPIRE's, as it answers ASK."""
     changed: npt.NDArray[np.bool_]
     """Shape (s,): the steps that changed something."""
     timestamp_ns: int

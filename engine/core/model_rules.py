@@ -5,6 +5,7 @@ chains, and answers to known ids.
 """
 
 import heapq
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from engine.core.model_state import Account, Event, Stored
@@ -15,6 +16,8 @@ from engine.core.settings import Settings
 
 BALANCE_BOUND: Final = 1 << BALANCE_BITS
 LIFE_FLAGS: Final = AccountFlag.FROZEN | AccountFlag.CLOSED
+_DEBIT_REFUSALS: Final = (Outcome.DEBIT_ACCOUNT_UNKNOWN, Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER)
+_CREDIT_REFUSALS: Final = (Outcome.CREDIT_ACCOUNT_UNKNOWN, Outcome.CREDIT_ACCOUNT_OF_ANOTHER_LEDGER)
 
 
 def is_own_account(account_id: bytes) -> bool:
@@ -58,31 +61,48 @@ class Rules:
         return settings is None or self.owners[slot_of(account_id, settings.hash_seed)] != self.group
 
     def _refuse_places(self, event: Event) -> Outcome | None:
-        debit, credit = self.accounts.get(event.debit), self.accounts.get(event.credit)
         if event.ledger not in self.ledgers:
             return Outcome.LEDGER_UNKNOWN
         if event.kind in FOLLOWERS and self._is_missing(event):
             return Outcome.FOLLOWED_MISSING
-        if self.is_elsewhere(event.debit) or self.is_elsewhere(event.credit):
+        return self._refuse_accounts(event, (True, True))
+
+    def _refuse_accounts(self, event: Event, own: Sequence[bool]) -> Outcome | None:
+        """Judge where the accounts are, of those sides that this group runs."""
+        both = ((event.debit, *_DEBIT_REFUSALS), (event.credit, *_CREDIT_REFUSALS))
+        sides = [side for side, here in zip(both, own, strict=True) if here]
+        if any(self.is_elsewhere(name) for name, _, _ in sides):
             return Outcome.ACCOUNT_IN_ANOTHER_GROUP
-        if is_own_account(event.debit) or is_own_account(event.credit):
+        if any(is_own_account(name) for name, _, _ in sides):
             return Outcome.ACCOUNT_ID_RESERVED
-        if debit is None:
-            return Outcome.DEBIT_ACCOUNT_UNKNOWN
-        if credit is None:
-            return Outcome.CREDIT_ACCOUNT_UNKNOWN
-        if debit.ledger != event.ledger:
-            return Outcome.DEBIT_ACCOUNT_OF_ANOTHER_LEDGER
-        return Outcome.CREDIT_ACCOUNT_OF_ANOTHER_LEDGER if credit.ledger != event.ledger else None
+        for name, unknown, _ in sides:
+            if name not in self.accounts:
+                return unknown
+        for name, _, other_ledger in sides:
+            if self.accounts[name].ledger != event.ledger:
+                return other_ledger
+        return None
 
     def _is_missing(self, event: Event) -> bool:
         """Whether what it follows never took effect. Told before the map is asked: a follower goes where its original
         is, and if that is nowhere it may be laid out on any group."""
         original = self.history.get(event.followed)
-        return original is None or not took_effect(original.outcome)
+        return original is None or not self.can_follow(event, original)
+
+    def can_follow(self, event: Event, original: Stored) -> bool:
+        """Whether there is something to follow."""
+        return took_effect(original.outcome)
 
     def _refuse_followed(self, event: Event) -> Outcome | None:
         original = self.history[event.followed]
+        refusal = self._refuse_unlike(event, original)
+        if refusal is not None or event.kind != Kind.REVERSE:
+            return refusal or self._refuse_ending(event, original)
+        exceeds = event.amount > original.moved - original.reversed
+        return Outcome.AMOUNT_EXCEEDS_ORIGINAL if exceeds else None
+
+    def _refuse_unlike(self, event: Event, original: Stored) -> Outcome | None:
+        """Judge whether the original is of the right kind, and its places those of its follower."""
         wanted = (Kind.POST, Kind.COMMIT) if event.kind == Kind.REVERSE else (Kind.RESERVE,)
         if original.event.kind not in wanted:
             return Outcome.FOLLOWED_OF_WRONG_KIND
@@ -90,17 +110,13 @@ class Rules:
             return Outcome.FOLLOWED_OF_ANOTHER_LEDGER
         if original.event.debit != event.debit:
             return Outcome.FOLLOWED_DEBIT_ACCOUNT_DIFFERS
-        if original.event.credit != event.credit:
-            return Outcome.FOLLOWED_CREDIT_ACCOUNT_DIFFERS
-        if event.kind == Kind.REVERSE:
-            exceeds = event.amount > original.moved - original.reversed
-            return Outcome.AMOUNT_EXCEEDS_ORIGINAL if exceeds else None
-        return self._refuse_ending(event, original)
+        return Outcome.FOLLOWED_CREDIT_ACCOUNT_DIFFERS if original.event.credit != event.credit else None
 
     def _refuse_ending(self, event: Event, original: Stored) -> Outcome | None:
         if original.ended is not None:
             return original.ended
-        if original.deadline is not None and original.deadline <= self.time:
+        decided_here = original.place is None or original.place.decider == self.group
+        if decided_here and original.deadline is not None and original.deadline <= self.time:
             return Outcome.RESERVATION_EXPIRED
         if event.amount != AMOUNT_ALL and event.amount > original.remaining:
             return Outcome.AMOUNT_EXCEEDS_RESERVATION
@@ -138,10 +154,14 @@ class Rules:
         if event.kind == Kind.COMMIT and event.amount == AMOUNT_ALL:
             return self.history[event.followed].remaining
         if event.flags & Flag.BALANCING_DEBIT and event.kind == Kind.POST:
-            return min(event.amount, max(0, self.accounts[event.debit].available_to_debit()))
+            return self._balanced(event.amount, self.accounts[event.debit], Account.available_to_debit)
         if event.flags & Flag.BALANCING_CREDIT and event.kind == Kind.POST:
-            return min(event.amount, max(0, self.accounts[event.credit].available_to_credit()))
+            return self._balanced(event.amount, self.accounts[event.credit], Account.available_to_credit)
         return event.amount
+
+    def _balanced(self, amount: int, account: Account, available: Callable[[Account], int]) -> int:
+        """A transit account is balanced by nothing: that account's own group does it."""
+        return amount if account.flags & AccountFlag.TRANSIT else min(amount, max(0, available(account)))
 
     # Taking effect ----------------------------------------------------------------------------------------------------
 
@@ -167,8 +187,10 @@ class Rules:
         self.accounts[credit].credits.posted += amount
 
     def _hold(self, record: Stored, amount: int) -> None:
-        self.accounts[record.event.debit].debits.reserved += amount
-        self.accounts[record.event.credit].credits.reserved += amount
+        if record.accounts is not None:
+            debit, credit = record.accounts
+            self.accounts[debit].debits.reserved += amount
+            self.accounts[credit].credits.reserved += amount
         record.remaining += amount
 
     def _reserve(self, record: Stored) -> None:

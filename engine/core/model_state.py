@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from typing import Final, NamedTuple
 
+from engine.core import plan
 from engine.core.outcomes import Outcome, took_effect
 from engine.core.records import AccountFlag, Flag, Kind
 
@@ -129,6 +130,26 @@ class Chain:
     """It met a known id: only its new legs are here, each CHAIN_FAILED."""
 
 
+class Place(NamedTuple):
+    """Where a leg of a cross-group chain runs."""
+
+    chain_id: bytes
+    side: plan.Side
+    decider: int
+    accounts: tuple[bytes, bytes] | None
+    """Debit and credit account as this group books them, the far side being the transit account; None if it runs
+    neither side."""
+
+
+class Held(NamedTuple):
+    """Since when a leg of a cross-group chain is a hold here."""
+
+    position: int
+    timestamp: int
+    deadline: int | None
+    amount: int
+
+
 @dataclass(eq=False)
 class Stored:
     """A record with its final outcome."""
@@ -144,15 +165,27 @@ class Stored:
     remaining: int = 0
     ended: Outcome | None = None
     """Of a RESERVE that is no longer open: what its followers are told."""
+    place: Place | None = None
+    """Of a leg of a cross-group chain. Its hold may be done and still have something remaining (`word.Hold`)."""
+    held: Held | None = None
+
+    @property
+    def accounts(self) -> tuple[bytes, bytes] | None:
+        """The accounts that it is booked on here."""
+        return (self.event.debit, self.event.credit) if self.place is None else self.place.accounts
 
     @property
     def deadline(self) -> int | None:
         """When a RESERVE expires; it is expired at, and past, this time."""
+        if self.held is not None:
+            return self.held.deadline
         return self.timestamp + self.event.timeout_s * NS_PER_S if self.event.timeout_s else None
 
     @property
     def is_open(self) -> bool:
         """Whether this is a RESERVE that still holds, or may hold, something."""
+        if self.place is not None:
+            return self.held is not None and self.remaining > 0
         return self.event.kind == Kind.RESERVE and took_effect(self.outcome) and self.ended is None
 
     def copy(self) -> "Stored":

@@ -196,6 +196,8 @@ def _answer_of(one: AnsweredWord) -> StepAnswers:
 
 
 def _amount_entries(word: Word) -> npt.NDArray[np.void]:
+    if word.state is State.RELEASED:
+        return np.empty(0, STEP_AMOUNT)  # nothing moved
     back = word.given_back or (0,) * len(word.amounts)
     found = [
         (leg, 0, amount & _LOW, amount >> 64, given & _LOW, given >> 64)

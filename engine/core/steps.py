@@ -22,7 +22,7 @@ from engine.core.kernel import (
 from engine.core.kernel_step_effects import NET_WORDS
 from engine.core.kernel_step_replay import replay_step_rows
 from engine.core.kernel_steps import apply_step_batch, scan_steps
-from engine.core.kernel_types import INCONSISTENT, Steps, Work
+from engine.core.kernel_types import FIRST_POSITION, INCONSISTENT, UNKNOWN, Steps, Work
 from engine.core.known import AppliedSteps, Known, nothing_known
 from engine.core.records import Kind, Words
 from engine.core.step_answers import ANSWER, STEP_HOLD, StepAnswers
@@ -35,6 +35,7 @@ from engine.core.step_record import (
     encode_steps,
     sparse_amounts,
 )
+from engine.core.word import Step
 from engine.exit_codes import ExitCode, require
 
 _STEP_WORDS: Final = STEP.itemsize // 8
@@ -90,6 +91,7 @@ def replay_steps(book: Book, rows: Words, extra: bytes, timestamp_ns: int) -> No
     reserves = int((kinds == Kind.RESERVE).sum())
     book.ensure_room(2 * len(steps.rows), reserves, len(steps.steps))
     position = book.next_position
+    work.counts[FIRST_POSITION] = position  # behind the expiries, which are replayed
     fitting = replay_step_rows(book.tables, work, arrays) if int(steps.rows[0, 13]) >= timestamp_ns else 0
     require(fitting == len(steps.steps), ExitCode.DATA_DAMAGED, _DOES_NOT_FOLLOW.format(position))
 
@@ -106,12 +108,14 @@ def _arrays(book: Book, record: StepRecord, known: Known, time_ns: int, expired:
         moved, given_back = dense_amounts(asked, record.amounts)
         rows[:, 6:8] = moved
     work = work_on(book, rows, known, longest, time_ns, expired)._replace(
+        debit_rows=np.full(len(rows), UNKNOWN, np.int64),
+        credit_rows=np.full(len(rows), UNKNOWN, np.int64),
         asked=asked,
         row_word=np.zeros(len(rows), np.uint8),
         row_step=np.zeros(len(rows), np.int64),
         sides=np.array(record.sides, np.uint16, order="C"),
     )
-    many = longest > 1
+    many = bool((record.steps["legs"] > 1).any())  # not `longest`: of a long chain this group may run one leg
     arrays = Steps(
         plain(record.steps.view(np.uint64).reshape(-1, _STEP_WORDS), np.uint64),
         given_back,
@@ -139,8 +143,9 @@ def _answers(work: Work, arrays: Steps, amounts: npt.NDArray[np.void]) -> StepAn
     """Return the answers; amounts: those of the journal rows, by row."""
     answers = arrays.answers.reshape(-1).view(ANSWER)
     if len(amounts):
-        rows = amounts["row"]
-        amounts = amounts.copy()
+        # What an EXPIRE leaves of a word is for storage to tell.
+        amounts = amounts[work.batch[amounts["row"], 15] >> _STEP_SHIFT != Step.EXPIRE]
+        rows = amounts["row"].copy()
         amounts["row"] = (work.batch[rows, 15] >> _LEG_SHIFT) & _LEG_MASK
         answers["amounts"] += np.bincount(work.row_step[rows], minlength=len(answers)).astype(np.uint32)
     return StepAnswers(answers, amounts, np.empty(0, STEP_HOLD), b"")

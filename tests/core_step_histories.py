@@ -1,0 +1,212 @@
+"""Random steps of cross-group chains for one group, among EVENTS: mostly sensible ones, and late, repeated, reordered
+or wrong ones."""
+
+from random import Random
+from typing import Final
+
+from engine.core.model_state import Event, pack, unpack
+from engine.core.model_steps import StepModel
+from engine.core.outcomes import Outcome
+from engine.core.plan import Chain, Plan, Side, chain_of
+from engine.core.records import AMOUNT_ALL, FOLLOWERS, Flag, Kind, as_words
+from engine.core.step_answers import asked_amount
+from engine.core.step_record import StepRecord, join_steps, legs_carried, steps_of
+from engine.core.validation import faults_of
+from engine.core.word import Order, State, Step, Word
+from tests.core_histories import BALANCING, SECOND, History, name, settings
+from tests.core_twins import Twins
+
+OURS: Final = 0
+FAR: Final = (1, 2, 3)
+FAR_ACCOUNTS: Final = tuple(name(77_000_000 + number) for number in range(3))
+SIDES: Final = (Side(0, 1), Side(0, 1), Side(1, 0), Side(1, 0), Side(0, 2), Side(2, 0), Side(1, 2), Side(0, 0))
+ENDS: Final = (Step.COMMIT, Step.HOLD, Step.RELEASE)
+
+
+class StepHistory(History):
+    """Draws STEPS records beside those of EVENTS."""
+
+    def __init__(self, random: Random, model: StepModel) -> None:
+        super().__init__(random, model)
+        self.steps_model = model
+        self.chains: list[Chain] = []
+        self.sent: list[Order] = []
+
+    # ---- chains ----
+
+    def chain(self) -> Chain:
+        """Return a chain over groups, valid by itself; mostly new."""
+        if self.chains and self.chance(4):
+            return self.random.choice(self.chains)
+        while True:
+            legs = 1 if not self.chance(3) else self.random.randint(2, 4)
+            drawn = [self.leg(alone=legs == 1) for _ in range(legs)]
+            events = [event for event, _, _ in drawn]
+            linked = [event._replace(flags=event.flags | Flag.LINKED) for event in events[:-1]] + events[-1:]
+            rows = b"".join(map(pack, linked))
+            if not faults_of(as_words(rows)).any():
+                break
+        sides = tuple(side for _, side, _ in drawn)
+        deciders = [decider for _, _, decider in drawn if decider is not None]
+        decider = deciders[0] if deciders and not self.chance(12) else sides[-1].credit
+        if self.chance(8):
+            decider = self.random.choice((OURS, *FAR))
+        chain = chain_of(rows, Plan(sides, decider))
+        if OURS not in chain.groups:
+            return self.chain()
+        self.chains.append(chain)
+        self.units.append(linked)
+        return chain
+
+    def again_laid_out(self, chain: Chain) -> Chain:
+        """Return the chain's body under another plan, or another body under its id."""
+        sides, decider = chain.plan.sides, self.random.choice((OURS, *FAR))
+        if self.chance(2):
+            sides = tuple(self.random.choice(SIDES) for _ in chain.plan.sides)
+            decider = self.random.choice((chain.decider, sides[-1].credit))
+        other = chain_of(chain.rows, Plan(sides, decider))
+        return other if OURS in other.groups else chain
+
+    def leg(self, alone: bool) -> tuple[Event, Side, int | None]:
+        """Return a leg, its side, and the decider of what it follows."""
+        event = self.transfer()
+        side, decider = self.random.choice(SIDES), None
+        if not alone and (event.flags & BALANCING or event.amount == AMOUNT_ALL):
+            event = event._replace(flags=event.flags & ~BALANCING, amount=0 if event.kind == Kind.RELEASE else 3)
+        if self.chance(4) and event.kind == Kind.POST:
+            event = event._replace(flags=Flag.NONE)
+        original = self.steps_model.history.get(event.followed)
+        if event.kind in FOLLOWERS and original is not None:
+            place = original.place
+            if not self.chance(12):
+                side, decider = (place.side, place.decider) if place else (Side(OURS, OURS), OURS)
+            return event, side, decider
+        far = self.random.choice(FAR_ACCOUNTS)
+        event = event._replace(debit=event.debit if side.debit == OURS else far)
+        return event._replace(credit=event.credit if side.credit == OURS else far[:-1] + b"c"), side, decider
+
+    # ---- steps ----
+
+    def steps(self) -> StepRecord:
+        """Return the steps of one record."""
+        return join_steps([self.step() for _ in range(self.random.randint(0, 7))])
+
+    def step(self) -> StepRecord:
+        """Return one step: again, for a chain as it should go on, or just any."""
+        if self.sent and self.chance(6):
+            order = self.random.choice(self.sent)
+        else:
+            chain = self.open_chain() if self.chance(1.8) else self.chain()
+            if self.chance(12):
+                chain = self.again_laid_out(chain)
+            order = self.order(chain)
+        self.sent.append(order)
+        word = self.steps_model.words.get(order.chain.chain_id)
+        times = self.time + self.random.randint(0, 5) * SECOND if word or self.chance(2) else 0
+        return steps_of([order], [times])
+
+    def open_chain(self) -> Chain:
+        """Return a chain that is under way, if there is one."""
+        under_way = (State.RESERVED, State.HELD)
+        found = [word.chain for word in self.steps_model.words.values() if word.state in under_way]
+        return self.random.choice(found) if found else self.chain()
+
+    def order(self, chain: Chain) -> Order:
+        word = self.steps_model.word(chain.chain_id)
+        step = self.fitting_step(chain, word)
+        if self.chance(10):
+            step = self.random.choice(tuple(Step)[1:])
+        order = Order(step, OURS, chain)
+        if step in (*ENDS, Step.EXPIRE) and not legs_carried(order):
+            step = Step.ASK
+        asked = tuple(asked_amount(chain, leg) for leg in range(chain.legs))
+        if step is Step.DECIDE:
+            return Order(step, OURS, chain, self.decided(chain, asked))
+        if step in (Step.COMMIT, Step.HOLD):
+            amounts = self.decided(chain, word.amounts if word and len(word.amounts) == chain.legs else asked)
+            amounts = tuple(self.of_hold(chain, leg, amount) for leg, amount in enumerate(amounts))
+            if self.chance(30):
+                amounts = tuple(min(amount + 1, AMOUNT_ALL) for amount in amounts)
+            return Order(step, OURS, chain, amounts, self.given_back(chain, amounts))
+        if step is Step.ABORT:
+            reason = self.random.choice((Outcome.CHAIN_ABORTED, Outcome.INSUFFICIENT_FUNDS))
+            return Order(step, OURS, chain, reason=reason, leg=self.random.randrange(chain.legs))
+        if step is Step.EXPIRE:
+            return self.expiry(chain)
+        return Order(step, OURS, chain)
+
+    def fitting_step(self, chain: Chain, word: Word | None) -> Step:
+        """Return what could come next."""
+        if word is None:
+            first = Step.DECIDE if chain.decider == OURS else Step.RESERVE
+            return Step.ABORT if chain.decider == OURS and self.chance(6) else first
+        if word.state is State.RESERVED:
+            return Step.RELEASE if self.chance(4) else Step.HOLD if chain.holds else Step.COMMIT
+        if word.state is State.HELD and chain.decider != OURS:
+            return Step.EXPIRE
+        return self.random.choice(tuple(Step)[1:])
+
+    def decided(self, chain: Chain, amounts: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the amounts, or less of the only leg, if that is balancing."""
+        balancing = chain.legs == 1 and self.event_of(chain, 0).flags & BALANCING
+        if balancing and self.chance(4) and amounts[0]:
+            return (self.random.randint(0, min(amounts[0], 12)),)
+        return amounts
+
+    def of_hold(self, chain: Chain, leg: int, amount: int) -> int:
+        """Return what a decider can say of a COMMIT: no more than what is left."""
+        event = self.event_of(chain, leg)
+        original = self.steps_model.history.get(event.followed)
+        if event.kind != Kind.COMMIT or original is None or self.chance(20):
+            return amount
+        return min(amount, original.remaining)
+
+    def given_back(self, chain: Chain, amounts: tuple[int, ...]) -> tuple[int, ...]:
+        backs = []
+        for leg, amount in enumerate(amounts):
+            event = self.event_of(chain, leg)
+            original = self.steps_model.history.get(event.followed)
+            rest = original.remaining - amount if original and event.kind in (Kind.COMMIT, Kind.RELEASE) else 0
+            keeps = event.kind == Kind.COMMIT and event.flags & Flag.KEEP_REST
+            back = 0 if keeps or rest <= 0 else self.random.choice((rest, rest, rest // 2))
+            backs.append(back + (1 if self.chance(40) else 0))
+        return tuple(backs)
+
+    def expiry(self, chain: Chain) -> Order:
+        legs = chain.holds or (0,)
+        leg = self.random.choice(legs)
+        stored = self.steps_model.history.get(self.event_of(chain, leg).id)
+        rest = stored.remaining if stored else 1
+        return Order(Step.EXPIRE, OURS, chain, given_back=(self.random.choice((rest, rest // 2, rest + 1)),), leg=leg)
+
+    def event_of(self, chain: Chain, leg: int) -> Event:
+        return next(unpack(chain.rows[leg * 128 : leg * 128 + 128]))
+
+
+def run_step_history(random: Random, records: int) -> Twins:
+    """Play one random history of EVENTS and STEPS on both; raises AssertionError at the first difference."""
+    twins = Twins(expiries_per_record_max=random.choice((1, 2, 1 << 16)))
+    history = StepHistory(random, twins.model)
+    twins.settings(settings(), history.next_time())
+    twins.apply(history.opening(), history.next_time())
+    for number in range(records):
+        if history.chance(3):
+            twins.apply(history.batch(), history.next_time())
+        else:
+            twins.apply_steps(history.steps(), history.next_time())
+        check_balanced(twins.model)
+        if history.chance(60):
+            twins.settings(history.settings(number), history.next_time())
+        if history.chance(8):
+            twins.restore()
+    return twins
+
+
+def check_balanced(model: StepModel) -> None:
+    """Check that the book sums to zero (I1), transit accounts included, and that what is reserved is explained (I7)."""
+    for ledger in model.ledgers:
+        book = [account for account in model.accounts.values() if account.ledger == ledger]
+        assert sum(a.debits.posted for a in book) == sum(a.credits.posted for a in book)
+        assert sum(a.debits.reserved for a in book) == sum(a.credits.reserved for a in book)
+    counters = [side for account in model.accounts.values() for side in (account.debits, account.credits)]
+    assert all(side.posted >= 0 and side.reserved >= 0 for side in counters)
