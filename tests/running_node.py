@@ -105,9 +105,9 @@ def write_cluster(config: ClusterConfig, folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def running_node(config: ClusterConfig, **options: Any) -> AsyncIterator[Node]:
-    """Serve until the block ends, then stop clean."""
-    place = Place(config, 0, config.groups[0].replicas[0])
+async def running_node(config: ClusterConfig, *, group: int = 0, **options: Any) -> AsyncIterator[Node]:
+    """Serve a group until the block ends, then stop clean."""
+    place = Place(config, group, config.groups[group].replicas[0])
     lifetime = Lifetime()
     serving = asyncio.create_task(serve_node(place, lifetime, **options))
     async with grpc.aio.insecure_channel(place.replica.grpc, options=CHANNEL_OPTIONS) as channel:
