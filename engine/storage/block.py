@@ -19,7 +19,8 @@ Layout, little-endian; every section begins at a multiple of 8::
     128      preamble: the log record's header, callers and names (`engine.core.log_record`): who asked, when, how often
              rows, 128 bytes each (`engine.core.records`), outcomes set
              requested: indices into the rows, u32 each, padded to a multiple of 8; then the amounts, 16 bytes each
-             extra: SETTINGS only, the settings as they stand in the log record
+             extra: SETTINGS, the settings as they stand in the log record; STEPS, the payload of the steps that
+             changed something (`engine.core.step_record`), for the last rows
 
 The hash is BLAKE3 over bytes 0 to 95 and from 128 to the end. As the hash of the block before stands among them, the
 last hash vouches for the whole journal (DESIGN §6). A block holds nothing that differs between replicas.
@@ -32,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from engine.core.known import Applied
+from engine.core.known import Applied, AppliedSteps
 from engine.core.records import RECORD_BYTES, RECORD_WORDS, Words
 
 FORMAT_VERSION: Final = 1
@@ -141,7 +142,14 @@ class BlockDamaged(ValueError):
 
 
 def encode_block(
-    applied: Applied, *, preamble: bytes, extra: bytes, log_index: int, term: int, first_position: int, previous: bytes
+    applied: Applied | AppliedSteps,
+    *,
+    preamble: bytes,
+    extra: bytes,
+    log_index: int,
+    term: int,
+    first_position: int,
+    previous: bytes,
 ) -> tuple[bytes, bytes]:
     """Return the bytes of the block, and its hash."""
     index = applied.requested_index.astype("<u4", copy=False).tobytes()

@@ -1,6 +1,6 @@
-"""Checkpoints: the account table and the open reservations, as they were at one position of the journal.
+"""Checkpoints: the account table, the open reservations and chains, as they were at one position of the journal.
 
-A checkpoint begins with a copy in memory of what changed since the last one (chunks of 512 KiB, all open reservations),
+A checkpoint begins with a copy in memory of what changed since the last one (chunks of 512 KiB, all that is open),
 which is the only part that apply waits for. The copies go to LMDB a few at a time, beside the journal's blocks, under a
 new generation; the transaction that writes the last of them lets the new checkpoint count and deletes what it replaces.
 A start loads it and rolls the journal forward from its position.
@@ -29,6 +29,7 @@ MANIFEST_VERSION: Final = 1
 KEY: Final = struct.Struct(">cIQ")
 ACCOUNTS: Final = b"a"
 RESERVATIONS: Final = b"r"
+CHAINS: Final = b"c"
 CHUNKS_PER_SAVE: Final = 4
 """Chunks that one transaction of the store carries beside its blocks: 2 MiB."""
 JOURNAL_BYTES: Final = 64 << 20
@@ -50,6 +51,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """The generation that each chunk of the account table was last written in."""
     reservation_chunks: int = 0
     settings: Settings | None = None
+    chain_chunks: int = 0
     version: int = MANIFEST_VERSION
 
 
@@ -78,9 +80,9 @@ class Checkpoints:
         saved = self.manifest
         chunks = [self._chunk(ACCOUNTS, number, made) for number, made in enumerate(saved.account_chunks)]
         reserved = [self._chunk(RESERVATIONS, number, saved.generation) for number in range(saved.reservation_chunks)]
-        reservations = np.concatenate(reserved) if reserved else np.empty((0, RECORD_WORDS), np.uint64)
+        opened = [self._chunk(CHAINS, number, saved.generation) for number in range(saved.chain_chunks)]
         scalars = BookScalars(saved.account_count, saved.last_timestamp_ns, saved.next_position)
-        return Book.restore(group, saved.settings, scalars, chunks, reservations)
+        return Book.restore(group, saved.settings, scalars, chunks, _joined(reserved), _joined(opened))
 
     def sweep(self) -> None:
         """Delete chunks of a checkpoint that never counted."""
@@ -112,9 +114,10 @@ class Checkpoints:
         made += [generation] * (-(-book.account_count // CHUNK_ROWS) - len(made))
         for chunk in dirty:
             made[chunk] = generation
-        reservations = _split(book.open_reservations())
+        reservations, chains = _split(book.open_reservations()), _split(book.open_chains())
         self._pending = [_Chunk(ACCOUNTS, chunk, book.account_chunk(chunk).copy()) for chunk in dirty]
         self._pending += [_Chunk(RESERVATIONS, number, rows) for number, rows in enumerate(reservations)]
+        self._pending += [_Chunk(CHAINS, number, rows) for number, rows in enumerate(chains)]
         self._next = Manifest(
             generation,
             head.log_index,
@@ -125,6 +128,7 @@ class Checkpoints:
             tuple(made),
             len(reservations),
             book.settings,
+            len(chains),
         )
         book.clear_dirty()
         self._journal_bytes = 0
@@ -151,7 +155,8 @@ class Checkpoints:
     def _keys(self, manifest: Manifest) -> list[bytes]:
         accounts = [KEY.pack(ACCOUNTS, number, made) for number, made in enumerate(manifest.account_chunks)]
         made = manifest.generation
-        return accounts + [KEY.pack(RESERVATIONS, number, made) for number in range(manifest.reservation_chunks)]
+        sections = ((RESERVATIONS, manifest.reservation_chunks), (CHAINS, manifest.chain_chunks))
+        return accounts + [KEY.pack(section, number, made) for section, count in sections for number in range(count)]
 
     def _read_manifest(self) -> Manifest:
         with self._store.environment.begin() as transaction:
@@ -167,6 +172,10 @@ class Checkpoints:
             f"chunk {number} of checkpoint {generation} in {self._store.folder} is damaged: replace this replica",
         )
         return np.frombuffer(found or b"", np.uint64)[:-1].reshape(-1, RECORD_WORDS)
+
+
+def _joined(chunks: list[Words]) -> Words:
+    return np.concatenate(chunks) if chunks else np.empty((0, RECORD_WORDS), np.uint64)
 
 
 def _split(rows: Words) -> list[Words]:

@@ -26,7 +26,8 @@ from engine.storage.block import (
     rows_of,
 )
 from engine.storage.recent import PackedBlock, RecentBlocks
-from engine.storage.stored_rows import StoredRows, empty_rows, read_rows
+from engine.storage.step_rows import StepRows, fill_steps
+from engine.storage.stored_rows import Holding, StoredRows, decode_held, empty_rows, read_rows
 
 DATABASE: Final = b"journal"
 KEY: Final = struct.Struct(">QQ")
@@ -80,6 +81,9 @@ class Journal:
 
     def block_at(self, position: int) -> Block | None:
         """Return the block that holds the row at `position`, a copy; None past the end."""
+        kept = self.recent.kept
+        if kept.start <= position < self.recent.end:
+            return decode_held(kept.holding, position)
         with self._environment.begin(db=self._database, buffers=True) as transaction:
             cursor = transaction.cursor()
             if not _seek(cursor, position):
@@ -140,15 +144,24 @@ class Journal:
         """
         order = np.argsort(positions, kind="stable")
         ascending, places = positions[order], where[order]
+        self._visit(ascending, lambda holding, part: read_rows(holding, ascending[part], places[part], into))
+
+    def fill_steps(self, positions: npt.NDArray[np.uint64], places: npt.NDArray[np.int64], into: StepRows) -> None:
+        """Fill `places`, shape (k,), with what is to be said of the rows of steps at `positions`, shape (k,),
+        ascending."""
+        self._visit(positions, lambda holding, part: fill_steps(holding, positions[part], places[part], into))
+
+    def _visit(self, ascending: npt.NDArray[np.uint64], visit: Callable[[Holding, slice], None]) -> None:
+        """Let the positions that are only in LMDB be visited, then those in memory."""
         kept = self.recent.kept
-        older = int(np.searchsorted(ascending, np.uint64(kept.start)))
+        older, count = int(np.searchsorted(ascending, np.uint64(kept.start))), len(ascending)
         if older:
             with self._environment.begin(db=self._database, buffers=True) as transaction:
                 cursor = transaction.cursor()
-                read_rows(lambda position: self._holding(cursor, position), ascending[:older], places[:older], into)
-        if older < len(ascending):
+                visit(lambda position: self._holding(cursor, position), slice(0, older))
+        if older < count:
             self._require_held(int(ascending[-1]), self.recent.end)
-            read_rows(kept.holding, ascending[older:], places[older:], into)
+            visit(kept.holding, slice(older, count))
 
     def rows_at(self, positions: npt.NDArray[np.uint64]) -> Words:
         """Return the rows at `positions`, shape (m,), as words of shape (m, 16), in the order asked."""

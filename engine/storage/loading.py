@@ -4,7 +4,7 @@ Exact: every id that a fingerprint points to is compared with the journal's row.
 not yet saved are known as well: the journal has them in memory.
 """
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,11 @@ import numpy.typing as npt
 from engine.core.book import Book
 from engine.core.known import Known, nothing_known, of_one_group
 from engine.core.records import Kind, Words
+from engine.core.step_record import Sides, StepRecord
+from engine.storage.chain_words import WordReader, rows_named
 from engine.storage.ids.known_ids import Followed, KnownIds
 from engine.storage.journal import Journal
+from engine.storage.step_rows import STEP_SHIFT, StepRows
 from engine.storage.stored_rows import StoredRows
 
 _KIND_SHIFT: Final = np.uint64(16)
@@ -23,6 +26,8 @@ _OUTCOME_MASK: Final = np.uint64(0xFFFF)
 _EFFECT_MAX: Final = 9
 _POSITION_WORD: Final = 15
 """Of an account's row: where its CREATE_ACCOUNT stands."""
+LaidOut: TypeAlias = tuple[npt.NDArray[np.uint8], Words, Sides, npt.NDArray[np.uint16]]
+"""The last four fields of `Known`."""
 
 
 class Loader:
@@ -31,6 +36,7 @@ class Loader:
     def __init__(self, book: Book, ids: KnownIds, journal: Journal) -> None:
         """Look into these; all are changed elsewhere, between calls."""
         self._book, self._ids, self._journal = book, ids, journal
+        self.words = WordReader(book, ids, journal)
 
     def load(self, batch: Words) -> Known:
         """Return what is known about the ids in a batch, shape (n, 16)."""
@@ -44,9 +50,9 @@ class Loader:
         )
         stored = self.stored_at(positions)
         own_index, followed_index, created_index = np.split(index, np.cumsum([len(own.numbers), len(followed.numbers)]))
-        id_row = _rows_named(batch[:, 0:2], own.numbers, stored.rows, own_index)
+        id_row = rows_named(batch[:, 0:2], own.numbers, stored.rows, own_index)
         id_row[creates] = created_index
-        followed_row = _rows_named(batch[:, 8:10], followed.numbers, stored.rows, followed_index)
+        followed_row = rows_named(batch[:, 8:10], followed.numbers, stored.rows, followed_index)
         became = self._became(stored.rows, np.unique(followed_row[followed_row >= 0]))
         return Known(
             id_row,
@@ -57,8 +63,29 @@ class Loader:
             stored.chain_last,
             became.ended,
             became.reversed,
-            *of_one_group(len(positions), self._book.group),
+            *self._laid_out(stored.rows, positions, id_row, followed_row),
         )
+
+    def load_steps(self, steps: StepRecord) -> Known:
+        """Return what is known about the ids in the rows of steps."""
+        return self.load(steps.rows)
+
+    def _laid_out(
+        self,
+        rows: Words,
+        positions: npt.NDArray[np.uint64],
+        id_row: npt.NDArray[np.int64],
+        followed_row: npt.NDArray[np.int64],
+    ) -> LaidOut:
+        """Return the last four fields of `Known` for `rows`; of rows that nothing names, nothing is asked."""
+        if not (rows[:, 15] >> STEP_SHIFT).any():
+            return of_one_group(len(rows), self._book.group)
+        steps = self.words.step_rows(rows, positions)
+        named = np.unique(np.concatenate((id_row, followed_row)))
+        named = named[named >= 0]
+        word = np.zeros(len(rows), np.uint8)
+        word[named] = self.words.states(rows[named], StepRows._make(field[named] for field in steps))
+        return word, steps.digest, steps.sides, steps.decider
 
     def stored_at(self, positions: npt.NDArray[np.uint64]) -> StoredRows:
         """Return the rows at `positions`, shape (m,), ascending, from memory or from LMDB."""
@@ -66,12 +93,7 @@ class Loader:
 
     def positions_of(self, ids: Words) -> npt.NDArray[np.int64]:
         """Return where the transfers with `ids`, shape (n, 2), are stored, shape (n,); -1 for those that are not."""
-        found = self._ids.find_ids(np.ascontiguousarray(ids))
-        positions, index = np.unique(found.entries[:, 1], return_inverse=True)
-        rows = _rows_named(ids, found.numbers, self.stored_at(positions).rows, index)
-        known = rows >= 0
-        rows[known] = positions[rows[known]].astype(np.int64)
-        return rows
+        return self.words.first_positions(ids)
 
     def became(self, rows: Words) -> Followed:
         """Tell what became of stored rows, shape (m, 16): all zero for those that nothing can follow, and for open
@@ -87,11 +109,13 @@ class Loader:
 
     def _became(self, rows: Words, which: npt.NDArray[np.int64]) -> Followed:
         """Tell what became of the rows `which`; zero for all others."""
-        became = Followed(np.zeros((len(rows), 2), np.uint64), np.zeros(len(rows), np.uint8))
+        nothing = np.zeros((len(rows), 2), np.uint64)
+        became = Followed(nothing, nothing.copy(), np.zeros(len(rows), np.uint8))
         asked = which[self._may_be_followed(rows[which])]
         if len(asked):
             followed = self._ids.followed(np.ascontiguousarray(rows[asked, 0:2]))
             became.reversed[asked] = followed.reversed
+            became.expired[asked] = followed.expired
             became.ended[asked] = followed.ended
         return became
 
@@ -115,13 +139,3 @@ _FOLLOWED_KINDS: Final = np.array([Kind.POST, Kind.RESERVE, Kind.COMMIT], np.uin
 
 def _kinds(rows: Words) -> npt.NDArray[np.uint64]:
     return (rows[:, 15] >> _KIND_SHIFT) & _BYTE
-
-
-def _rows_named(
-    ids: Words, numbers: npt.NDArray[np.int64], rows: Words, index: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Return for each id, shape (n, 2), the row that has it, of those found (`index`, for the ids `numbers`); or -1."""
-    named = np.full(len(ids), -1, np.int64)
-    same = (rows[index, 0:2] == ids[numbers]).all(axis=1)
-    named[numbers[same]] = index[same]
-    return named

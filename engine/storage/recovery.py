@@ -5,7 +5,9 @@ from typing import Final, NamedTuple
 
 from engine.core.book import Book
 from engine.core.kernel import apply_settings, replay_rows
+from engine.core.log_record import RecordKind, kind_of
 from engine.core.settings import decode_settings
+from engine.core.steps import replay_steps
 from engine.exit_codes import EngineStopped, ExitCode, require
 from engine.storage.block import Block, BlockDamaged, check_block, decode_block
 from engine.storage.checkpoint import JOURNAL_BYTES, Checkpoints, Manifest
@@ -38,6 +40,8 @@ class Recovered(NamedTuple):
     """Rows in the journal."""
     accounts: int
     reservations: int
+    chains: int
+    """Cross-group chains that wait for their decider's word."""
     checkpoint_position: int
     blocks_replayed: int
     rows_replayed: int
@@ -48,9 +52,10 @@ class Recovered(NamedTuple):
     def sentence(self) -> str:
         """Say it in one sentence."""
         return (
-            f"recovered {self.position} journal rows up to log index {self.log_index}, {self.accounts} accounts and "
-            f"{self.reservations} open reservations: checkpoint at position {self.checkpoint_position}, "
-            f"{self.rows_replayed} rows in {self.blocks_replayed} blocks rolled forward, in {self.elapsed_s:.2f} s"
+            f"recovered {self.position} journal rows up to log index {self.log_index}, {self.accounts} accounts, "
+            f"{self.reservations} open reservations and {self.chains} open chains: checkpoint at position "
+            f"{self.checkpoint_position}, {self.rows_replayed} rows in {self.blocks_replayed} blocks rolled "
+            f"forward, in {self.elapsed_s:.2f} s"
         )
 
 
@@ -89,6 +94,7 @@ def _recover(store: Store, group: int, limits: StoreLimits) -> tuple[StateMachin
         position=head.next_position,
         accounts=book.account_count,
         reservations=book.open_reservation_count,
+        chains=book.open_chain_count,
         checkpoint_position=saved.next_position,
         blocks_replayed=blocks,
         rows_replayed=head.next_position - saved.next_position,
@@ -118,10 +124,12 @@ def roll_forward(book: Book, journal: Journal, since: Manifest, head: Head) -> t
 
 def replay_block(book: Book, block: Block) -> None:
     """Roll a book forward over one block. Raises DATA_DAMAGED."""
-    if block.extra:
-        apply_settings(book, decode_settings(block.extra), block.header.timestamp_ns)
-    else:
+    if not block.extra:
         replay_rows(book, block.rows, block.header.timestamp_ns)
+    elif kind_of(block.preamble) == RecordKind.STEPS:
+        replay_steps(book, block.rows, block.extra, block.header.timestamp_ns)
+    else:
+        apply_settings(book, decode_settings(block.extra), block.header.timestamp_ns)
 
 
 def _checked(data: memoryview, previous: bytes, number: int) -> Block:

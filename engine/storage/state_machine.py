@@ -7,29 +7,35 @@ built upon.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
 from engine.core.kernel import apply_events, apply_settings
-from engine.core.known import RESULT, Applied
+from engine.core.known import RESULT, Applied, AppliedSteps
 from engine.core.log_record import LogRecord, LogRecordDamaged, RecordKind, decode_log_record
 from engine.core.records import Words
 from engine.core.settings import decode_settings
+from engine.core.step_answers import StepAnswers
+from engine.core.step_record import StepRecord, StepsDamaged, decode_steps
+from engine.core.steps import apply_steps
 from engine.exit_codes import EngineStopped, ExitCode
+from engine.storage.answering import Answering
 from engine.storage.block import encode_block
 from engine.storage.checkpoint import Checkpoints
 from engine.storage.environment import writing
 from engine.storage.head import Head, write_head
-from engine.storage.ids.known_ids import KnownIds
+from engine.storage.ids.known_ids import KnownIds, Later, later_of
 from engine.storage.loading import Loader
+from engine.storage.open_chains import OpenChain, open_chains, overdue_holds
 from engine.storage.recent import PackedBlock
 from engine.storage.store import Space, Store
 
 UNSAVED_BYTES_MAX: Final = 16 << 20
 """Blocks that wait for `save`; with more, `apply` saves by itself."""
+Results: TypeAlias = npt.NDArray[np.void] | StepAnswers
 
 
 class Parts(NamedTuple):
@@ -55,6 +61,7 @@ class StateMachine:
         self.loader = Loader(self.book, self._ids, self._store.journal)
         self.watch: Callable[[Words], None] = _nobody
         """Told the journal rows of each record as it is applied; changes nothing, and never raises."""
+        self.answering = Answering(self.loader.words, self._store.journal)
 
     @property
     def store(self) -> Store:
@@ -81,8 +88,8 @@ class StateMachine:
         """All records up to here are durable in the store: the log may forget them."""
         return self._saved.log_index
 
-    def apply(self, log_index: int, term: int, record: bytes | memoryview) -> npt.NDArray[np.void]:
-        """Apply one committed record in memory; return one `RESULT` per row, in its order.
+    def apply(self, log_index: int, term: int, record: bytes | memoryview) -> Results:
+        """Apply one committed record in memory; return one `RESULT` per row, in its order, or the answers to its steps.
 
         A record that was applied before, in this run or an earlier one, changes nothing and has no results. Raises
         `EngineStopped`, after which nothing works any more.
@@ -91,11 +98,25 @@ class StateMachine:
             return np.empty(0, RESULT)
         self._require_sound()
         self._failed = True
-        applied = self._apply(log_index, term, self._decode(log_index, record))
+        results = self._apply(log_index, term, self._decode(log_index, record))
         self._failed = False
         if self._unsaved_bytes > UNSAVED_BYTES_MAX:
             self.save()
-        return applied.results
+        return results
+
+    def asked(self, steps: StepRecord) -> StepAnswers:
+        """Answer steps, of whatever sort, with the words that are on record under their chains' ids; logs nothing."""
+        return self.answering.asked(steps.steps)
+
+    def open_chains(self, after_position: int, count: int) -> list[OpenChain]:
+        """Return the chains secured here that wait for their decider's word, in order of position, at most `count`
+        behind `after_position` (-1: from the first)."""
+        return open_chains(self.book, self.loader.words, after_position, count)
+
+    def overdue_holds(self, now_ns: int, after_position: int, count: int) -> list[OpenChain]:
+        """Return chains of which this group still reserves holds that another group decides and whose deadline is past,
+        in order of position, at most `count` behind `after_position`."""
+        return overdue_holds(self.book, self.loader.words, now_ns, after_position, count)
 
     def save(self) -> None:
         """Make everything applied so far durable, in one synced transaction; carry a bounded share of what the
@@ -159,28 +180,57 @@ class StateMachine:
                 ExitCode.DATA_DAMAGED, f"log record {log_index}: {error}; restore or replace this replica"
             ) from error
 
-    def _apply(self, log_index: int, term: int, record: LogRecord) -> Applied:
-        first_position = self.book.next_position
+    def _apply(self, log_index: int, term: int, record: LogRecord) -> Results:
+        if record.kind == RecordKind.STEPS:
+            return self._apply_steps(log_index, term, record)
         if record.kind == RecordKind.SETTINGS:
             applied = apply_settings(self.book, decode_settings(record.extra), record.timestamp_ns)
         else:
             batch = np.array(record.rows)
             applied = apply_events(self.book, batch, self.loader.load(batch), record.timestamp_ns)
+        self._append(log_index, term, record.preamble, record.extra, applied, None)
+        return applied.results
+
+    def _apply_steps(self, log_index: int, term: int, record: LogRecord) -> StepAnswers:
+        steps = self._decode_steps(log_index, record)
+        applied = apply_steps(self.book, steps, self.loader.load_steps(steps), record.timestamp_ns)
+        later = later_of(steps.steps[applied.changed], self.book.next_position)
+        self._append(log_index, term, record.preamble, applied.extra, applied, later)
+        return self.answering.complete(steps.steps, applied.answers, applied.changed)
+
+    def _decode_steps(self, log_index: int, record: LogRecord) -> StepRecord:
+        try:
+            return decode_steps(np.array(record.rows), record.extra)
+        except StepsDamaged as error:
+            raise EngineStopped(
+                ExitCode.DATA_DAMAGED, f"log record {log_index}: {error}; restore or replace this replica"
+            ) from error
+
+    def _append(
+        self,
+        log_index: int,
+        term: int,
+        preamble: bytes,
+        extra: bytes,
+        applied: Applied | AppliedSteps,
+        later: Later | None,
+    ) -> None:
+        """Make the journal's next block of what was applied, and know its ids."""
+        position = self.book.next_position - len(applied.rows)
         data, digest = encode_block(
             applied,
-            preamble=record.preamble,
-            extra=record.extra,
+            preamble=preamble,
+            extra=extra,
             log_index=log_index,
             term=term,
-            first_position=first_position,
+            first_position=position,
             previous=self._head.hash,
         )
-        self._ids.add(applied.rows, first_position)
+        self._ids.add(applied.rows, position, later)
         self.watch(applied.rows)
-        self._recent.append(PackedBlock(first_position, log_index, data))
+        self._recent.append(PackedBlock(position, log_index, data))
         self._unsaved_bytes += len(data)
         self._head = Head(log_index, term, self.book.next_position, digest)
-        return applied
 
     def _save(self) -> None:
         short = self._store.is_map_short  # what must be saved goes first

@@ -48,6 +48,11 @@ def read_rows(
         start = _read_block(*holding(int(positions[start])), positions, places, start, into)
 
 
+def decode_held(holding: Holding, position: int) -> Block:
+    """Decode the block that holds a position."""
+    return decode_block(holding(position)[1])
+
+
 def _read_block(
     place: Place,
     data: memoryview,

@@ -7,12 +7,15 @@ family      words    meaning
             1        journal position of the stored row
 `FOLLOWED`  0        fingerprint of the id of the transfer that is followed
             1,2      that id
-            3,4      sum of what was reversed of it
-            5        position of its last follower << 8 | `Ended` as that follower leaves it (0: a REVERSE)
+            3,4      sum of what was reversed of it; of a reservation, what its expiry gave back
+            5        position of its last follower << 8 | `Ended` as its followers leave it (0: a REVERSE)
 ==========  =======  ==============================================================================================
 
-A transfer has one entry of `IDS`, for ever. Those of `FOLLOWED` add up, however many there are for an id, and the
-latest position tells how a reservation ended. Only followers that took effect, and EXPIRE rows, make one.
+A transfer has one entry of `IDS`, for ever, and a cross-group chain that was secured here another one, under the
+chain's id, for the first row of its COMMIT, HOLD or RELEASE. Those of `FOLLOWED` add up, however many there are for an
+id, and the greatest `Ended` tells how a reservation ended: there is at most one RELEASED or EXPIRED, and then it was
+not its COMMITs that ended it, whatever order they came in. Only followers that took effect, in a group that runs them
+or decides, and EXPIRE rows, make one; REVERSEs where they are decided.
 """
 
 from enum import IntEnum
@@ -24,6 +27,7 @@ import numpy.typing as npt
 from engine.core.known import Ended
 from engine.core.placement import hash_id
 from engine.core.records import FOLLOWERS, Kind, Words
+from engine.core.word import Step
 from engine.storage.compiled import entry, helper
 
 
@@ -41,6 +45,7 @@ POSITION_SHIFT: Final = np.uint64(8)
 ENDED_MASK: Final = np.uint64(0xFF)
 
 _BYTE: Final = np.uint64(0xFF)
+_STEP_SHIFT: Final = np.uint64(61)
 _KIND_SHIFT: Final = np.uint64(16)
 _OUTCOME_SHIFT: Final = np.uint64(32)
 _OUTCOME_MASK: Final = np.uint64(0xFFFF)
@@ -58,6 +63,10 @@ _COMMITTED: Final = np.uint64(Ended.COMMITTED)
 _RELEASED: Final = np.uint64(Ended.RELEASED)
 _EXPIRED: Final = np.uint64(Ended.EXPIRED)
 _FIRST_CALLER: Final = np.uint64(Kind.POST)
+_STEP_NONE: Final = np.uint64(Step.NONE)
+_STEP_RESERVE: Final = np.uint64(Step.RESERVE)
+_STEP_DECIDE: Final = np.uint64(Step.DECIDE)
+_STEP_ABORT: Final = np.uint64(Step.ABORT)
 
 if frozenset(range(Kind.COMMIT, Kind.REVERSE + 1)) != FOLLOWERS or min(FOLLOWERS) != Kind.RESERVE + 1:
     raise AssertionError("the followers are the kinds COMMIT to REVERSE, behind POST and RESERVE")
@@ -73,6 +82,13 @@ def fingerprint(low: np.uint64, high: np.uint64, seed: np.uint64) -> np.uint64:
 @helper
 def _has_own_id(kind: np.uint64) -> bool:
     return bool((kind >= _FIRST_CALLER and kind <= _LAST_FOLLOWER) or kind == _UPDATE)
+
+
+@helper
+def _is_first(meta: np.uint64) -> bool:
+    """Whether a row is local, or of a step that may be the first of its chain here."""
+    step = meta >> _STEP_SHIFT
+    return bool(step in (_STEP_NONE, _STEP_RESERVE, _STEP_DECIDE, _STEP_ABORT))
 
 
 @entry("UniTuple(i8, 2)(u8[:, ::1], u8, u8[::1], u8[::1])")
@@ -105,7 +121,7 @@ def id_entries(rows: Words, first_position: np.uint64, seed: np.uint64, entries:
     """Write the `IDS` entries of one block's rows into `entries`, shape (>= k, 2); return their number."""
     count = 0
     for row in range(len(rows)):
-        if _has_own_id((rows[row, 15] >> _KIND_SHIFT) & _BYTE):
+        if _has_own_id((rows[row, 15] >> _KIND_SHIFT) & _BYTE) and _is_first(rows[row, 15]):
             entries[count, 0] = fingerprint(rows[row, 0], rows[row, 1], seed)
             entries[count, 1] = first_position + np.uint64(row)
             count += 1
@@ -120,8 +136,11 @@ def followed_entries(rows: Words, first_position: np.uint64, seed: np.uint64, en
     for row in range(len(rows)):
         kind = (rows[row, 15] >> _KIND_SHIFT) & _BYTE
         outcome = (rows[row, 15] >> _OUTCOME_SHIFT) & _OUTCOME_MASK
+        step = rows[row, 15] >> _STEP_SHIFT
         expires = kind == _EXPIRE
         follows = kind >= _FIRST_FOLLOWER and kind <= _LAST_FOLLOWER and outcome >= _ONE and outcome <= _EFFECT_MAX
+        if step == _STEP_RESERVE or (kind == _REVERSE and step not in (_STEP_NONE, _STEP_DECIDE)):
+            follows = False
         if not expires and not follows:
             continue
         low, high = (rows[row, 0], rows[row, 1]) if expires else (rows[row, 8], rows[row, 9])
@@ -130,6 +149,7 @@ def followed_entries(rows: Words, first_position: np.uint64, seed: np.uint64, en
         ended = _COMMITTED
         if expires:
             ended = _EXPIRED
+            entry[3], entry[4] = rows[row, 6], rows[row, 7]
         elif kind == _RELEASE:
             ended = _RELEASED
         elif kind == _REVERSE:

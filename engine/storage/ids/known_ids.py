@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.known import Ended
 from engine.core.records import Words
 from engine.storage.block import Block
 from engine.storage.compiled import entry
@@ -28,6 +29,7 @@ from engine.storage.ids.newest import NEWEST_ENTRIES, NewestEntries, combine
 from engine.storage.ids.run_store import RunStore
 from engine.storage.ids.runs import PART_BYTES, find_entries, keys_of
 from engine.storage.ids.stored_runs import UNMERGED_RUNS_MAX, StoredRuns
+from engine.storage.step_rows import LATER_STEPS, steps_of_block, words_of_ids
 
 _ROOM: Final = 64
 
@@ -61,13 +63,24 @@ class Named(NamedTuple):
     """CREATE_ACCOUNTs in the batch: their ids are not transfers'."""
 
 
+class Later(NamedTuple):
+    """Steps of chains that are on record already, s of them: COMMIT, HOLD and RELEASE."""
+
+    chain_ids: Words
+    """Shape (s, 2)."""
+    positions: npt.NDArray[np.uint64]
+    """Shape (s,): of the first row of each."""
+
+
 class Followed(NamedTuple):
     """What became of some transfers, n of them."""
 
     reversed: Words
-    """Shape (n, 2): the sum of what was reversed."""
+    """Shape (n, 2): the sum of what was reversed; zero for reservations."""
+    expired: Words
+    """Shape (n, 2): what a reservation's expiry gave back; zero for all else."""
     ended: npt.NDArray[np.uint8]
-    """Shape (n,): `Ended` as the last COMMIT, RELEASE or EXPIRE leaves it, 0 without one."""
+    """Shape (n,): `Ended` as its COMMITs, RELEASE or EXPIRE leave it, 0 without one."""
 
 
 _NOTHING: Final = Found(np.empty(0, np.int64), np.empty((0, WIDTH[Family.IDS]), np.uint64))
@@ -99,8 +112,8 @@ class KnownIds:
         """End the background thread."""
         self.stored.close()
 
-    def add(self, rows: Words, first_position: int) -> None:
-        """Add the rows of one block, shape (k, 16); blocks come in order."""
+    def add(self, rows: Words, first_position: int, later: Later | None = None) -> None:
+        """Add the rows of one block, shape (k, 16), and its later steps; blocks come in order."""
         most = max(newest.count for newest in self._newest.values())
         if most and most + len(rows) > self._entries_max:
             self.stored.queue({family: newest.take() for family, newest in self._newest.items()}, first_position)
@@ -109,6 +122,10 @@ class KnownIds:
         count = id_entries(rows, np.uint64(first_position), self._seed, ids)
         self._filter.insert(np.ascontiguousarray(ids[:count, 0]))
         self._newest[Family.IDS].insert(ids, count)
+        if later is not None and len(later.positions):
+            # Their keys are in the filter: chains are known by these ids since they were secured.
+            entries = np.stack((self._keys_of(later.chain_ids), later.positions), axis=1)
+            self._newest[Family.IDS].insert(entries, len(entries))
         count = followed_entries(rows, np.uint64(first_position), self._seed, followed)
         if count:
             self._newest[Family.FOLLOWED].insert(followed, count)
@@ -117,7 +134,7 @@ class KnownIds:
         """Add the rows from `covered_position` on, at a start."""
         for block in blocks:
             if block.header.end_position > self._end_position:
-                self.add(np.array(block.rows), block.header.first_position)
+                self.add(np.array(block.rows), block.header.first_position, later_of_block(block))
 
     def find(self, batch: Words) -> Named:
         """Find what a batch, shape (n, 16), names. Two ids may have one fingerprint: compare those of the rows
@@ -135,7 +152,10 @@ class KnownIds:
         found = self._find_in(Family.FOLLOWED, self._keys_of(ids))
         totals = np.zeros((len(ids), WIDTH[Family.FOLLOWED]), np.uint64)
         _add_up(ids, found.numbers, found.entries, totals)
-        return Followed(np.ascontiguousarray(totals[:, 3:5]), (totals[:, 5] & ENDED_MASK).astype(np.uint8))
+        ended = (totals[:, 5] & ENDED_MASK).astype(np.uint8)
+        held, amounts = (ended != Ended.OPEN)[:, None], totals[:, 3:5]
+        none = np.uint64(0)
+        return Followed(np.where(held, none, amounts), np.where(held, amounts, none), ended)
 
     def _keys_of(self, ids: Words) -> npt.NDArray[np.uint64]:
         keys = np.empty(len(ids), np.uint64)
@@ -163,6 +183,20 @@ class KnownIds:
         if len(self._scratch[Family.IDS]) < rows:
             self._scratch = {family: np.empty((2 * rows, width), np.uint64) for family, width in WIDTH.items()}
         return self._scratch[Family.IDS], self._scratch[Family.FOLLOWED]
+
+
+def later_of_block(block: Block) -> Later | None:
+    """Return the later steps of a block; None if it has none."""
+    record = steps_of_block(block)
+    return None if record is None else later_of(record.steps, block.header.end_position)
+
+
+def later_of(changed: npt.NDArray[np.void], end_position: int) -> Later:
+    """Return the later ones of the steps that changed something, dtype `STEP`, whose rows end at `end_position`."""
+    ends = np.cumsum(changed["rows"], dtype=np.uint64)
+    first = np.uint64(end_position) - (ends[-1] if len(ends) else np.uint64(0)) + ends - changed["rows"]
+    later = np.isin(changed["step"], LATER_STEPS)
+    return Later(words_of_ids(changed["chain_id"][later]), first[later])
 
 
 @entry("void(u8[:, ::1], i8[::1], u8[:, ::1], u8[:, ::1])")

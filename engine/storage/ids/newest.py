@@ -21,18 +21,20 @@ _SLACK_SLOTS: Final = 4096
 _WORDS: Final = "u8[:, ::1]"
 _ZERO: Final = np.uint64(0)
 _ONE: Final = np.uint64(1)
+_ENDED: Final = np.uint64(0xFF)
 
 
 @outlined
 def combine(into: npt.NDArray[np.uint64], entry: npt.NDArray[np.uint64]) -> None:
-    """Add a `FOLLOWED` entry to another of the same id: sums add up, the later follower says how it ended.
+    """Add a `FOLLOWED` entry to another of the same id: sums add up, the greatest `Ended` says how it ended.
 
-    A REVERSE never follows a reservation, nor anything else a POST, so the later one always speaks of the same thing.
+    A REVERSE never follows a reservation, nor anything else a POST, so both speak of the same thing.
     """
     low = into[3] + entry[3]
     carry = _ONE if low < entry[3] else _ZERO
     into[3], into[4] = low, into[4] + entry[4] + carry
-    into[5] = max(into[5], entry[5])
+    ended = max(into[5] & _ENDED, entry[5] & _ENDED)
+    into[5] = max(into[5] & ~_ENDED, entry[5] & ~_ENDED) | ended
 
 
 @outlined

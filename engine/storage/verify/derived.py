@@ -9,11 +9,13 @@ from engine.core.book import Book
 from engine.core.known import Ended
 from engine.core.outcomes import took_effect
 from engine.core.records import FOLLOWERS, Kind, Words, as_records
+from engine.core.word import Step
 from engine.storage.block import Block
 from engine.storage.checkpoint import Checkpoints
 from engine.storage.ids.entries import Family
-from engine.storage.ids.known_ids import KnownIds
+from engine.storage.ids.known_ids import KnownIds, later_of_block
 from engine.storage.journal import Journal
+from engine.storage.step_rows import LATER_STEPS, steps_of_rows
 from engine.storage.verify.report import differs, expect
 from engine.storage.views.run import Section
 from engine.storage.views.run_store import Manifest, RunInfo, RunReader, ViewStore
@@ -28,6 +30,7 @@ _ENDINGS: Final = {
     Kind.REVERSE: Ended.OPEN,
 }
 _IDS_PER_LOOK: Final = 1 << 16
+_NOT_FIRST: Final = np.array([*LATER_STEPS, Step.EXPIRE], np.uint8)
 
 
 class IdCheck:
@@ -48,12 +51,17 @@ class IdCheck:
 
     def check(self, block: Block) -> None:
         """Look up every id of one block. Raises CHECK_FAILED, naming the position."""
-        records = as_records(block.rows)
-        own = np.flatnonzero(np.isin(records["kind"], _WITH_ID))
+        records, steps = as_records(block.rows), steps_of_rows(block.rows)
+        own = np.flatnonzero(np.isin(records["kind"], _WITH_ID) & ~np.isin(steps, _NOT_FIRST))
         if block.header.end_position <= self._covered:
             self._in_runs += len(own)
         self._look_up(block.rows[own, 0:2], own + block.header.first_position)
-        followers = np.isin(records["kind"], [*FOLLOWERS, Kind.EXPIRE])
+        later = later_of_block(block)
+        if later is not None:
+            self._in_runs += len(later.positions) if block.header.end_position <= self._covered else 0
+            self._look_up(later.chain_ids, later.positions.astype(np.int64))
+        elsewhere = (records["kind"] == Kind.REVERSE) & np.isin(steps, _NOT_FIRST)
+        followers = np.isin(records["kind"], [*FOLLOWERS, Kind.EXPIRE]) & (steps != Step.RESERVE) & ~elsewhere
         for row in records[followers]:
             if took_effect(int(row["outcome"])):
                 self._note(row)
@@ -68,7 +76,7 @@ class IdCheck:
             names = np.frombuffer(b"".join(name for name, _ in part), np.uint64).reshape(-1, 2)
             found = self._ids.followed(np.array(names))
             for number, (name, (reversed_sum, ended)) in enumerate(part):
-                low, high = found.reversed[number].tolist()
+                low, high = (found.reversed[number] | found.expired[number]).tolist()
                 same = (low | high << 64, int(found.ended[number])) == (reversed_sum, ended)
                 expect(same, f"what became of transfer {name.hex()} is not what its followers in the journal did")
 
@@ -82,10 +90,10 @@ class IdCheck:
 
     def _note(self, row: np.void) -> None:
         followed = row["id" if row["kind"] == Kind.EXPIRE else "followed"].tobytes()
-        amount, _ = self._followed.get(followed, (0, 0))
-        if row["kind"] == Kind.REVERSE:
+        amount, ended = self._followed.get(followed, (0, 0))
+        if row["kind"] in (Kind.REVERSE, Kind.EXPIRE):
             amount += int(row["amount_low"]) | int(row["amount_high"]) << 64
-        self._followed[followed] = (amount, _ENDINGS[Kind(row["kind"])])
+        self._followed[followed] = (amount, max(ended, _ENDINGS[Kind(row["kind"])]))
 
 
 def check_checkpoint(checkpoints: Checkpoints, group: int, book: Book) -> None:
@@ -97,12 +105,14 @@ def check_checkpoint(checkpoints: Checkpoints, group: int, book: Book) -> None:
     if len(differing):
         name = book.account_rows()[differing[0], 0:2].tobytes().hex()
         raise differs(f"{place} has another account {name} than the journal gives, and {len(differing) - 1} others")
-    same = np.array_equal(_by_position(saved.open_reservations()), _by_position(book.open_reservations()))
+    same = np.array_equal(_by_word(saved.open_reservations(), 12), _by_word(book.open_reservations(), 12))
     expect(same, f"{place} has other open reservations than the journal gives")
+    same = np.array_equal(_by_word(saved.open_chains(), 6), _by_word(book.open_chains(), 6))
+    expect(same, f"{place} has other open chains than the journal gives")
 
 
-def _by_position(reservations: Words) -> Words:
-    ordered: Words = reservations[np.argsort(reservations[:, 12])]
+def _by_word(rows: Words, position_word: int) -> Words:
+    ordered: Words = rows[np.argsort(rows[:, position_word])]
     return ordered
 
 
@@ -133,7 +143,7 @@ def _check_run(reader: RunReader, run: RunInfo, journal: Journal, book: Book) ->
         if block.header.first_position >= run.end_position:
             break
         if block.header.rows:
-            expect(tail.append(block.rows, book), f"{place} name an account that is not there")
+            expect(tail.append(block, book), f"{place} name an account that is not there")
             last_ns = int(block.rows[-1, 13])
     info, sections = make_run(tail.seen(), run.first_position, tail.end_position, last_ns)
     expect(info == run, f"{place} are noted as {run}, the journal gives {info}")

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.storage.audit import TrialBalance
+from engine.storage.audit import TransitBalance, TrialBalance
 from engine.storage.head import Head
 
 
@@ -21,6 +21,10 @@ class Report(NamedTuple):
     blocks: int
     accounts: int
     open_reservations: int
+    open_chains: int
+    """Cross-group chains that are secured and wait for their decider's word."""
+    transits: tuple[TransitBalance, ...]
+    """Money on its way, by other group and ledger: to be held against that group's."""
     ledgers: tuple[TrialBalance, ...]
     outcomes_judged: bool
     """Whether every outcome was judged again by the plain model."""
@@ -36,7 +40,8 @@ class Report(NamedTuple):
         return (
             f"verified {self.head.next_position} journal rows in {self.blocks} blocks up to log index "
             f"{self.head.log_index}: {judged}; {self.accounts} accounts in {len(self.ledgers)} ledgers are even, "
-            f"{self.open_reservations} open reservations explain what is held; head hash {self.head.hash.hex()}"
+            f"{self.open_reservations} open reservations and {self.open_chains} open chains explain "
+            f"what is held; head hash {self.head.hash.hex()}"
         )
 
 

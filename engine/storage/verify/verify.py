@@ -9,12 +9,15 @@ from lmdb.verify import VerifyError
 from lmdb.verify import verify as verify_pages
 
 from engine.core.book import Book
+from engine.core.word import Word
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.storage.audit import reserved_totals, trial_balances
+from engine.storage.audit import reserved_totals, secured_totals, transit_balances, trial_balances
+from engine.storage.chain_words import WordReader
 from engine.storage.checkpoint import Checkpoints
 from engine.storage.environment import DATA_FILE
 from engine.storage.folder import DataFolder, open_existing
 from engine.storage.ids.known_ids import KnownIds
+from engine.storage.open_chains import open_chains
 from engine.storage.recovery import replay_block
 from engine.storage.store import MAP_BYTES_MAX, Store
 from engine.storage.verify.chain import checked_blocks
@@ -29,9 +32,9 @@ def verify(path: Path, *, noted: Noted | None = None, outcomes: bool = True) -> 
 
     Checks: the pages of LMDB's files; the chain of hashes from genesis, which must contain `noted`; with `outcomes`,
     that the plain model gives every row, balance and reservation (slow: some 50 µs and 1 KB of memory a transfer);
-    that all ids, the checkpoint and the views are what the journal gives; that every ledger's book is even and open
-    reservations explain what is held. Raises `EngineStopped`: DATA_DAMAGED for bytes that are not what they were,
-    CHECK_FAILED for a difference; one sentence that names the place.
+    that all ids, the checkpoint and the views are what the journal gives; that every ledger's book is even, and open
+    reservations and chains explain what is held. Raises `EngineStopped`: DATA_DAMAGED for bytes that are not what they
+    were, CHECK_FAILED for a difference; one sentence that names the place.
     """
     started = time.monotonic()
     with open_existing(path) as folder:
@@ -74,15 +77,19 @@ def _verify(store: Store, folder: DataFolder, noted: Noted | None, outcomes: boo
                 expect(block.header.hash == saved.hash, "the checkpoint notes another hash than the journal has there")
                 check_checkpoint(checkpoints, group, book)
         check.finish()
+        reader = WordReader(book, ids, store.journal)
+        chains = open_chains(book, reader, -1, book.open_chain_count)
     expect(saved.log_index <= head.log_index, f"the checkpoint stands at log index {saved.log_index}, past the end")
     if outcomes:
         judge.compare(book)
-    _check_sums(book)
+    _check_sums(book, [chain.word for chain in chains])
     return Report(
         head=head,
         blocks=blocks,
         accounts=book.account_count,
         open_reservations=book.open_reservation_count,
+        open_chains=len(chains),
+        transits=tuple(transit_balances(book)),
         ledgers=tuple(trial_balances(book)),
         outcomes_judged=outcomes,
         checkpoint_position=saved.next_position,
@@ -101,16 +108,17 @@ def _known_ids(store: Store) -> Iterator[KnownIds]:
         ids.close()
 
 
-def _check_sums(book: Book) -> None:
+def _check_sums(book: Book, secured: list[Word]) -> None:
     """I1 and I7."""
-    held = reserved_totals(book)
+    held, chains = reserved_totals(book), secured_totals(book.group, secured)
     for balance in trial_balances(book):
         ledger = f"ledger {balance.ledger}"
         expect(balance.is_even, f"the book of {ledger} is not even: {balance}")
+        explained = held.get(balance.ledger, 0) + chains.get(balance.ledger, 0)
         expect(
-            balance.debits_reserved == held.get(balance.ledger, 0),
-            f"{ledger} holds {balance.debits_reserved} as reserved, its open reservations explain "
-            f"{held.get(balance.ledger, 0)}",
+            balance.debits_reserved == explained,
+            f"{ledger} holds {balance.debits_reserved} as reserved, its open reservations and chains explain "
+            f"{explained}",
         )
 
 

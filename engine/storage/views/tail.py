@@ -2,7 +2,10 @@
 
 A *movement* is a journal row that posted money: a POST, COMMIT or REVERSE that took effect. It has two entries, one
 for the account debited and one for the account credited; a REVERSE names the accounts as its original does and moves
-the other way. Accounts are named by their row in the account table, which is for ever."""
+the other way. Accounts are named by their row in the account table, which is for ever.
+
+Of a cross-group chain, the rows of its DECIDE, COMMIT and HOLD are movements, where this group runs a side of the leg;
+the side that another group runs is the transit account with that group."""
 
 from typing import Any, Final, NamedTuple, cast
 
@@ -11,9 +14,15 @@ import numpy.typing as npt
 
 from engine.core.book import Book
 from engine.core.kernel_tables import find_hashed
+from engine.core.kernel_transit import transit_high
+from engine.core.kernel_u128 import FULL
 from engine.core.placement import hash_id
 from engine.core.records import Kind, Words
-from engine.storage.compiled import entry
+from engine.core.step_record import Sides
+from engine.core.word import Step
+from engine.storage.block import Block
+from engine.storage.compiled import entry, helper
+from engine.storage.step_rows import steps_of_block
 
 RUN_ROWS: Final = 1 << 18
 """Journal rows of one run; the tail takes 10 MiB when full."""
@@ -27,6 +36,9 @@ _ZERO: Final = np.uint64(0)
 _POST: Final = np.uint64(Kind.POST)
 _COMMIT: Final = np.uint64(Kind.COMMIT)
 _REVERSE: Final = np.uint64(Kind.REVERSE)
+_STEP_SHIFT: Final = np.uint64(61)
+_STEP_RESERVE: Final = np.uint64(Step.RESERVE)
+_LEDGER_MASK: Final = np.uint64(0xFFFFFFFF)
 
 
 class Movements(NamedTuple):
@@ -61,9 +73,31 @@ def room_for(rows: int) -> Movements:
     )
 
 
-@entry("i8(u8[:, ::1], u8, u8[::1], u8[:, ::1], u8, u4[::1], u4[::1], u4[::1], u8[:, ::1], u8[::1], b1[::1], i8)")
+@helper
+def _account(
+    slots: npt.NDArray[np.uint64],
+    accounts: Words,
+    seed: np.uint64,
+    row: npt.NDArray[np.uint64],
+    word: int,
+    side: np.uint64,
+    group: np.uint64,
+) -> int:
+    """Return the row of the account at `word`, or of the transit account with the group that has it."""
+    low, high = row[word], row[word + 1]
+    if side != group:
+        low, high = FULL, transit_high(side, row[14] & _LEDGER_MASK)
+    return int(find_hashed(slots, accounts, hash_id(low, high, seed), low, high))
+
+
+@entry(
+    "i8(u8[:, ::1], u2[:, ::1], u8, u8, u8[::1], u8[:, ::1], u8, u4[::1], u4[::1], u4[::1], u8[:, ::1], u8[::1], "
+    "b1[::1], i8)"
+)
 def _collect(
     rows: Words,
+    sides: Sides,
+    group: np.uint64,
     first_offset: np.uint64,
     slots: npt.NDArray[np.uint64],
     accounts: Words,
@@ -77,17 +111,20 @@ def _collect(
     count: int,
 ) -> int:
     """Append the movements among a block's rows behind `count` others; return the new count, -1 if an account is
-    unknown."""
+    unknown. `sides` are those of the last rows; the ones before are local."""
+    local = len(rows) - len(sides)
     for at in range(len(rows)):
         kind = (rows[at, 15] >> _KIND_SHIFT) & _BYTE
         outcome = (rows[at, 15] >> _OUTCOME_SHIFT) & _OUTCOME_MASK
-        moves = kind in (_POST, _COMMIT, _REVERSE)
+        moves = kind in (_POST, _COMMIT, _REVERSE) and rows[at, 15] >> _STEP_SHIFT != _STEP_RESERVE
         if not moves or outcome == _ZERO or outcome > _EFFECT_MAX:
             continue
-        low, high = rows[at, 2], rows[at, 3]
-        debit = find_hashed(slots, accounts, hash_id(low, high, seed), low, high)
-        low, high = rows[at, 4], rows[at, 5]
-        credit = find_hashed(slots, accounts, hash_id(low, high, seed), low, high)
+        debit_side = np.uint64(sides[at - local, 0]) if at >= local else group
+        credit_side = np.uint64(sides[at - local, 1]) if at >= local else group
+        if group not in (debit_side, credit_side):
+            continue
+        debit = _account(slots, accounts, seed, rows[at], 2, debit_side, group)
+        credit = _account(slots, accounts, seed, rows[at], 4, credit_side, group)
         if debit < 0 or credit < 0:
             return -1
         if kind == _REVERSE:
@@ -101,6 +138,9 @@ def _collect(
     return count
 
 
+_NO_SIDES: Final[Sides] = np.empty((0, 2), np.uint16)
+
+
 class Tail:
     """Movements from `first_position` on. Appended to by one thread; others read what `seen` gave them."""
 
@@ -111,12 +151,15 @@ class Tail:
         self._movements = room_for(rows)
         self._count = 0
 
-    def append(self, rows: Words, book: Book) -> bool:
+    def append(self, block: Block, book: Book) -> bool:
         """Append one block's movements; False if an account is not in the book yet, and then nothing is appended."""
+        rows, steps = block.rows, steps_of_block(block)
         self._ensure_room(len(rows))
         tables = book.tables  # once: the apply thread replaces it as a whole when tables grow
         count = _collect(
             np.array(rows),
+            _NO_SIDES if steps is None else np.array(steps.sides),
+            np.uint64(book.group),
             np.uint64(self.end_position - self.first_position),
             tables.account_slots,
             tables.accounts,

@@ -158,7 +158,7 @@ class Views:
         covered, number = self._covered, 0
         with contextlib.closing(self._journal.blocks_after(covered.position, covered.log_index)) as blocks:
             for block in blocks:
-                if not self._tail.append(block.rows, self._book):
+                if not self._tail.append(block, self._book):
                     self._retry(block.header.first_position)
                     return False
                 number += 1

@@ -1,0 +1,57 @@
+"""What is open across groups, for couriers, operators and auditors: chains that wait for their decider, and holds."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.book import Book
+from engine.core.records import Words
+from engine.core.word import Word
+from engine.storage.chain_words import WordReader
+
+_DECIDER_SHIFT: Final = np.uint64(32)
+_SIXTEEN_BITS: Final = np.uint64(0xFFFF)
+
+
+class OpenChain(NamedTuple):
+    """A chain that this group has an open word for."""
+
+    word: Word
+    """With the chain as it is on record, and the position and time of its first row."""
+    deadline_ns: int
+    """RESERVED: when this group's courier may abort. HELD: the earliest deadline of its holds. 0: never."""
+    position: int
+    """Where the next page begins: behind it."""
+
+
+def open_chains(book: Book, words: WordReader, after_position: int, count: int) -> list[OpenChain]:
+    """Return the chains secured here that wait for their decider, in order of position, at most `count` behind
+    `after_position`."""
+    rows = _next(book.open_chains(), 6, after_position, count)
+    return [OpenChain(words.word_at(int(row[6])), int(row[8]), int(row[6])) for row in rows]
+
+
+def overdue_holds(book: Book, words: WordReader, now_ns: int, after_position: int, count: int) -> list[OpenChain]:
+    """Return the chains of overdue holds that other groups decide, in order of the position of their HOLD, at most
+    `count` holds behind `after_position`."""
+    rows = book.open_reservations()
+    deciders = (rows[:, 14] >> _DECIDER_SHIFT) & _SIXTEEN_BITS
+    elsewhere = (deciders != 0) & (deciders != np.uint64(book.group + 1))
+    overdue = (rows[:, 10] != 0) & (rows[:, 10] <= np.uint64(now_ns))
+    chosen = _next(rows[elsewhere & overdue], 12, after_position, count)
+    found: dict[bytes, OpenChain] = {}
+    for row in chosen:
+        word = words.word_at(int(row[12]))
+        before = found.get(word.chain.chain_id)
+        deadline_ns = int(row[10]) if before is None else min(before.deadline_ns, int(row[10]))
+        found[word.chain.chain_id] = OpenChain(word, deadline_ns, int(row[12]))
+    return list(found.values())
+
+
+def _next(rows: Words, position_word: int, after_position: int, count: int) -> Words:
+    """Return up to `count` of the rows behind a position, in order of their positions."""
+    positions: npt.NDArray[np.int64] = rows[:, position_word].astype(np.int64)
+    behind = np.flatnonzero(positions > after_position)
+    chosen: Words = rows[behind[np.argsort(positions[behind], kind="stable")[:count]]]
+    return chosen

@@ -1,0 +1,140 @@
+"""What the payload of a STEPS block says of its rows: the chain that each is of, and how that is laid out.
+
+Local rows are read alike: as rows of no chain, both sides in the own group, which decides.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.log_record import RecordKind, kind_of
+from engine.core.records import Kind, Words
+from engine.core.step_record import StepRecord, StepsDamaged, decode_steps, dense_amounts
+from engine.core.word import Step
+from engine.exit_codes import EngineStopped, ExitCode
+from engine.storage.block import Block
+from engine.storage.stored_rows import Holding, decode_held
+
+STEP_SHIFT: Final = np.uint64(61)
+"""Of the last word of a row: the `Step` that stored it, above the number of the leg."""
+LEG_SHIFT: Final = np.uint64(48)
+LEG_MASK: Final = np.uint64(0x1FFF)
+LATER_STEPS: Final = np.array([Step.COMMIT, Step.RELEASE, Step.HOLD], np.uint8)
+"""Steps of a chain that is on record already: known by the chain's id."""
+_KIND_SHIFT: Final = np.uint64(16)
+_BYTE: Final = np.uint64(0xFF)
+_ROWS_AT: Final = 8
+"""Of the number of rows in the payload, bytes."""
+
+
+class StepRows(NamedTuple):
+    """What is known of m rows beside the rows themselves."""
+
+    step: npt.NDArray[np.uint8]
+    """Shape (m,): the `Step` that stored the row; NONE for local ones."""
+    first: npt.NDArray[np.int64]
+    """Shape (m,): position of the first row of that step; for local rows, of the first leg."""
+    chain_id: Words
+    """Shape (m, 2); zeros for local rows."""
+    digest: Words
+    """Shape (m, 2): of the chain; zeros for local rows."""
+    sides: npt.NDArray[np.uint16]
+    """Shape (m, 2)."""
+    decider: npt.NDArray[np.uint16]
+    """Shape (m,)."""
+    legs: npt.NDArray[np.uint16]
+    """Shape (m,): of the whole chain; 0 for local rows."""
+    holds: npt.NDArray[np.bool_]
+    """Shape (m,): whether a RESERVE is among the rows of the step."""
+    given_back: Words
+    """Shape (m, 2)."""
+
+
+def steps_of_rows(rows: Words) -> npt.NDArray[np.uint8]:
+    """Return the steps that stored rows, shape (m, 16)."""
+    return (rows[:, 15] >> STEP_SHIFT).astype(np.uint8)
+
+
+def steps_of_block(block: Block) -> StepRecord | None:
+    """Return the steps that changed something in a block, with their rows as views; None if there are none.
+
+    Their rows are the last ones of the block. Raises DATA_DAMAGED.
+    """
+    if not block.extra or kind_of(block.preamble) != RecordKind.STEPS:
+        return None
+    rows = int.from_bytes(block.extra[_ROWS_AT : _ROWS_AT + 4], "little")
+    try:
+        return decode_steps(block.rows[max(0, len(block.rows) - rows) :], block.extra)
+    except StepsDamaged as error:
+        raise EngineStopped(
+            ExitCode.DATA_DAMAGED,
+            f"the block at position {block.header.first_position}: {error}; restore or replace this replica",
+        ) from error
+
+
+def local_rows(rows: Words, positions: npt.NDArray[np.uint64], group: int) -> StepRows:
+    """Return what is to be said of m rows that are all local, or will be filled in."""
+    count = len(rows)
+    leg = (rows[:, 15] >> LEG_SHIFT) & LEG_MASK
+    return StepRows(
+        np.zeros(count, np.uint8),
+        (positions - leg).astype(np.int64),
+        np.zeros((count, 2), np.uint64),
+        np.zeros((count, 2), np.uint64),
+        np.full((count, 2), group, np.uint16),
+        np.full(count, group, np.uint16),
+        np.zeros(count, np.uint16),
+        np.zeros(count, np.bool_),
+        np.zeros((count, 2), np.uint64),
+    )
+
+
+def fill_steps(
+    holding: Holding, positions: npt.NDArray[np.uint64], places: npt.NDArray[np.int64], into: StepRows
+) -> None:
+    """Fill the `places`, shape (k,), for the rows of steps at `positions`, shape (k,), ascending."""
+    start = 0
+    while start < len(positions):
+        block = decode_held(holding, int(positions[start]))
+        end = max(start + 1, int(np.searchsorted(positions, np.uint64(block.header.end_position))))
+        _fill(block, positions[start:end].astype(np.int64), places[start:end], into)
+        start = end
+
+
+def _fill(block: Block, positions: npt.NDArray[np.int64], places: npt.NDArray[np.int64], into: StepRows) -> None:
+    record = steps_of_block(block)
+    if record is None:
+        raise EngineStopped(
+            ExitCode.DATA_DAMAGED,
+            f"the row at position {positions[0]} is of a step, its block is not: restore or replace this replica",
+        )
+    first_position = block.header.end_position - len(record.rows)
+    numbers = positions - first_position
+    steps = record.steps
+    which = np.searchsorted(steps["first_row"], numbers, side="right") - 1
+    chosen = steps[which]
+    into.step[places] = chosen["step"]
+    into.first[places] = first_position + chosen["first_row"].astype(np.int64)
+    into.chain_id[places] = words_of_ids(chosen["chain_id"])
+    into.digest[places] = words_of_ids(chosen["digest"])
+    into.sides[places] = record.sides[numbers]
+    into.decider[places] = chosen["decider"]
+    into.legs[places] = chosen["legs"]
+    into.holds[places] = steps_with_holds(record)[which]
+    if len(record.amounts):
+        into.given_back[places] = dense_amounts(record.rows[:, 6:8], record.amounts)[1][numbers]
+
+
+def steps_with_holds(record: StepRecord) -> npt.NDArray[np.bool_]:
+    """Return which steps, shape (s,), carry a RESERVE."""
+    reserves = (record.rows[:, 15] >> _KIND_SHIFT) & _BYTE == Kind.RESERVE
+    if not reserves.any():
+        return np.zeros(len(record.steps), np.bool_)
+    found: npt.NDArray[np.bool_] = np.logical_or.reduceat(reserves, record.steps["first_row"].astype(np.int64))
+    return found
+
+
+def words_of_ids(ids: npt.NDArray[np.void]) -> Words:
+    """Return ids or digests, shape (s,), dtype V16, as words, shape (s, 2), a copy."""
+    return np.array(ids, order="C").view(np.uint64).reshape(-1, 2)
