@@ -103,7 +103,7 @@ def encode_steps(record: StepRecord) -> bytes:
 def decode_steps(rows: Words | bytes | memoryview, payload: bytes | memoryview) -> StepRecord:
     """Inverse of `encode_steps`, as views (read-only if the bytes are); raise `StepsDamaged` if they do not fit.
 
-    Only the layout is checked here; `engine.core.step_faults` says what a step itself has wrong.
+    Only the layout is checked here; who logs steps says what one has wrong by itself.
     """
     words = rows if isinstance(rows, np.ndarray) else as_words(_whole_rows(rows))
     if len(payload) < _HEADER.size:

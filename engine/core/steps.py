@@ -52,7 +52,7 @@ def apply_steps(book: Book, steps: StepRecord, known: Known, timestamp_ns: int) 
 
     `steps.rows`, shape (n, 16), C-contiguous and writable, turns into the journal rows in place. `known` says what the
     store has of the ids of all n rows, and of what they follow; `known.ended`, `known.reversed` and `known.word` are
-    written to. The steps are valid (`engine.core.step_faults`). Raises `EngineStopped(APPLY_FAILED)` if `known` lacks
+    written to. The steps are valid: the leader has seen to it. Raises `EngineStopped(APPLY_FAILED)` if `known` lacks
     what the book refers to.
     """
     time_ns = record_time(book, timestamp_ns)

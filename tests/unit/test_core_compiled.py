@@ -14,12 +14,15 @@ from engine.core.kernel_deadlines import fill_deadlines, sweep_deadlines
 from engine.core.kernel_faults import find_faults
 from engine.core.kernel_replay import replay
 from engine.core.kernel_reservations import expire_due
+from engine.core.kernel_step_replay import replay_step_rows
+from engine.core.kernel_steps import apply_step_batch, scan_steps
 from engine.core.kernel_tables import find_accounts_here, find_rows, index_accounts, index_reservations
 from engine.core.kernel_types import I64_NUMBER, U64_TYPE
 
 ENTRIES = (
     *(apply_batch, scan_batch, fill_deadlines, sweep_deadlines, find_faults, replay, expire_due),
     *(find_accounts_here, find_rows, index_accounts, index_reservations),
+    *(scan_steps, apply_step_batch, replay_step_rows),
 )
 
 
