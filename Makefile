@@ -21,7 +21,7 @@ KILLS ?= 50
 IMAGES ?= 200
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-runtime requirements proto baseline check format test demo up bench-smoke chaos simulate clean
+.PHONY: help setup setup-runtime requirements proto baseline check format test demo up bench-smoke chaos crashpoints simulate clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -90,6 +90,9 @@ bench-smoke: setup-runtime ## a short benchmark: one line of JSON
 
 chaos: setup ## kill and cut the power, at length: KILLS=number IMAGES=number SEED=first
 	KILLS=$(KILLS) IMAGES=$(IMAGES) SEED=$(SEED) $(BIN)/pytest -q -s tests/chaos
+
+crashpoints: setup ## kill nodes and routers at each step of chains over groups, in turn: SEED=first
+	CRASHPOINTS=all CRASHPOINTS_ENDED_S=5 SEED=$(SEED) $(BIN)/pytest -q -s tests/chaos/test_crashpoints.py
 
 simulate: setup ## the replication under a simulated network and disk: SEEDS=number SEED=first
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED)

@@ -11,7 +11,7 @@ from engine.rpc.ledgers import ledger_messages
 from engine.rpc.server import Context, deadline_s
 from engine.service.auditing import audit
 from engine.service.heat_report import report_heat
-from engine.service.open_list import list_open
+from engine.service.open_list import WaitsFor, list_open
 from engine.service.replica import Replica
 from engine.service.statements import Statements
 from postingengine.v1.admin_service_pb2 import (
@@ -44,8 +44,8 @@ NEXT_LEADER_S_MAX: Final = 1.0
 class AdminServicer:
     """Answers for one group; a router joins the groups' answers."""
 
-    def __init__(self, replica: Replica, statements: Statements) -> None:
-        self._replica, self._statements = replica, statements
+    def __init__(self, replica: Replica, statements: Statements, waits_for: WaitsFor) -> None:
+        self._replica, self._statements, self._waits_for = replica, statements, waits_for
         self._default_s = replica.place.config.limits.read_deadline_ms_default / 1000
 
     async def DescribeCluster(self, _: DescribeClusterRequest, __: Context) -> DescribeClusterResponse:  # noqa: N802
@@ -55,14 +55,14 @@ class AdminServicer:
             cluster_id=config.cluster_id,
             placement_epoch=0 if settings is None else settings.placement_epoch,
             hash_seed=config.hash_seed if settings is None else settings.hash_seed,
-            groups=[self._group(settings)],
+            groups=self._groups(settings),
             ledgers=[] if settings is None else ledger_messages(settings.ledgers),
             differences=[] if settings is None else settings_differences(config, settings),
         )
 
     async def ListOpen(self, request: ListOpenRequest, context: Context) -> ListOpenResponse:  # noqa: N802
-        """List a page of open reservations."""
-        return await list_open(self._replica, request, deadline_s(context, self._default_s))
+        """List a page of what is open."""
+        return await list_open(self._replica, self._waits_for, request, deadline_s(context, self._default_s))
 
     async def Audit(self, request: AuditRequest, context: Context) -> AuditResponse:  # noqa: N802
         """Audit the group."""
@@ -92,14 +92,25 @@ class AdminServicer:
             await replica.hand_over(request.replica or None)
         return TransferLeadershipResponse(leader=await replica.leader(NEXT_LEADER_S_MAX))
 
-    def _group(self, settings: Settings | None) -> GroupDescription:
+    def _groups(self, settings: Settings | None) -> list[GroupDescription]:
+        """Describe the own group, and where the slots of all others are: a router places by what it is told here."""
+        slots: dict[int, list[SlotRange]] = {self._replica.place.group: []}
+        for part in () if settings is None else settings.slots:
+            slots.setdefault(part.group, []).append(SlotRange(first=part.first, last=part.last))
+        return [
+            self._own_group(ranges)
+            if group == self._replica.place.group
+            else GroupDescription(group=group, slots=ranges)
+            for group, ranges in sorted(slots.items())
+        ]
+
+    def _own_group(self, slots: list[SlotRange]) -> GroupDescription:
         replica = self._replica
         book, status = replica.machine.book, replica.log.status()
-        slots = [] if settings is None else [part for part in settings.slots if part.group == replica.place.group]
         peers = {peer.replica: peer for peer in status.peers}
         return GroupDescription(
             group=replica.place.group,
-            slots=[SlotRange(first=part.first, last=part.last) for part in slots],
+            slots=slots,
             leader=status.leader or "",
             replicas=[
                 self._own()

@@ -17,11 +17,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.service.batcher import Answer
+from engine.service.flight import Answer, Results
 
 T = TypeVar("T")
 LOG: Final = logging.getLogger(__name__)
@@ -70,8 +67,8 @@ class Machine(Protocol):
     def state_hash(self) -> bytes:
         """The running hash at `applied_index`."""
 
-    def apply(self, log_index: int, term: int, record: bytes | memoryview) -> npt.NDArray[np.void]:
-        """Apply one record in memory; one `RESULT` per row."""
+    def apply(self, log_index: int, term: int, record: bytes | memoryview) -> Results:
+        """Apply one record in memory; one `RESULT` per row, or the answers to its steps."""
 
     def save(self) -> None:
         """Save everything applied since the last call, in one synced transaction."""
@@ -202,7 +199,7 @@ class Applier:
         except Empty:
             return _NOTHING
 
-    def _apply(self, committed: Committed) -> npt.NDArray[np.void]:
+    def _apply(self, committed: Committed) -> Results:
         if not self._unsaved:
             self._save_at_s = time.monotonic() + SAVE_EVERY_S
         self._unsaved += 1

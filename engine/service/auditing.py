@@ -1,4 +1,4 @@
-"""Audit: a group's trial balance per ledger and its state hash, at one log index."""
+"""Audit: a group's trial balance per ledger, its transit balances and its state hash, at one log index."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,14 +11,16 @@ from engine.core.records import Words
 from engine.rpc.typed import uint128
 from engine.service.open_list import LINEARIZABLE
 from engine.service.replica import Replica
+from engine.service.transit import on_the_way, transit_balances
 from postingengine.v1.admin_service_pb2 import AuditRequest, AuditResponse, GroupAudit, LedgerTrialBalance
 
 COUNTERS: Final = ("debits_posted", "credits_posted", "debits_reserved", "credits_reserved")
 LIMB_BITS: Final = 32
 _LIMB_MASK: Final = np.uint64((1 << LIMB_BITS) - 1)
 _LIMB_SHIFT: Final = np.uint64(LIMB_BITS)
+_NO_ACCOUNTS: Final = np.uint64((1 << 64) - 1)
 Sums = dict[int, list[int]]
-"""Ledger -> accounts, then the sum of each of `COUNTERS`, then what the open reservations hold."""
+"""Ledger -> accounts, then the sum of each of `COUNTERS`, then what open reservations and chains hold."""
 
 
 async def audit(replica: Replica, request: AuditRequest, deadline_s: float) -> AuditResponse:
@@ -31,11 +33,15 @@ async def audit(replica: Replica, request: AuditRequest, deadline_s: float) -> A
 def _audit(replica: Replica) -> GroupAudit:
     """Add everything up. On the apply thread, so all of it is true at one log index."""
     machine = replica.machine
-    sums = _sums(machine.book)
+    sums, moving = _sums(machine.book), on_the_way(machine)
+    for ledger, secured in moving.secured.items():
+        sums.setdefault(ledger, [0] * (2 + len(COUNTERS)))[-1] += secured
     return GroupAudit(
         read_at=replica.read_point(),
         next_position=machine.book.next_position,
         trial_balances=[_message(ledger, sums[ledger]) for ledger in sorted(sums)],
+        transit_balances=transit_balances(machine, moving.pending),
+        open_chains=moving.chains,
         state_hash=machine.head.hash,
         balanced=all(_is_balanced(*of_ledger) for of_ledger in sums.values()),
         replica=replica.place.replica.id,
@@ -59,6 +65,8 @@ def _sums(book: Book) -> Sums:
 
 
 def _add_reservations(sums: Sums, rows: Words) -> None:
+    """Add what reservations hold on this group's accounts; a decider that runs no side of a hold has no accounts."""
+    rows = rows[rows[:, 13] != _NO_ACCOUNTS]
     for ledger, chosen in _by_ledger((rows[:, 14] & _LIMB_MASK).astype(np.uint32)):
         sums.setdefault(ledger, [0] * (2 + len(COUNTERS)))[-1] += _sum(rows[chosen, 6], rows[chosen, 7])
 

@@ -22,8 +22,6 @@ from engine.service.step_lane import StepLane, StepSubmission
 from engine.service.submission import Caller, Submission
 from engine.service.transfer_lane import TransferLane
 
-__all__ = ["Answer", "Batcher"]
-
 LOG: Final = logging.getLogger(__name__)
 
 

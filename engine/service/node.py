@@ -9,10 +9,16 @@ from typing import Final
 
 from engine.config import ClusterConfig, replica_config, settings_differences
 from engine.exit_codes import EngineStopped, ExitCode
+from engine.peer.v1 import peer_service_pb2
+from engine.rpc.faults import MILLISECOND_NS
 from engine.rpc.process import Lifetime, settle_memory
 from engine.rpc.server import Calls, Server, Service
 from engine.service.admin import AdminServicer
+from engine.service.courier import Courier
 from engine.service.group_log import make_log
+from engine.service.neighbours import Neighbours
+from engine.service.open_pages import pages_of
+from engine.service.peers import PeerServicer
 from engine.service.posting import RAW_METHODS, PostingServicer
 from engine.service.replica import Place, Replica
 from engine.service.snapshots import StoreSnapshots
@@ -24,6 +30,7 @@ from postingengine.v1 import admin_service_pb2, posting_service_pb2
 
 LOG: Final = logging.getLogger(__name__)
 
+PEER_SERVICE: Final = peer_service_pb2.DESCRIPTOR.services_by_name["PeerService"]
 ADMIN_SERVICE: Final = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 POSTING_SERVICE: Final = posting_service_pb2.DESCRIPTOR.services_by_name["PostingService"]
 ANSWER_GRACE_S: Final = 1.0
@@ -85,27 +92,44 @@ async def _serve(
     statements = Statements(replica, folder.views)
     snapshots.attach(replica.applier, statements)
     replica.applier.saved = statements.wake
-    server = _make_server(place, replica, statements)
+    neighbours = Neighbours(replica)
+    courier = _make_courier(replica, neighbours)
+    server = _make_server(place, replica, statements, courier)
     await server.start()
     statements.resume()
     await replica.start()
+    courier.start()
     await server.set_serving(True)
     settle_memory()
     LOG.info("serving", extra={"address": place.replica.grpc, "seconds": replica.uptime_ms() / 1000})
     await lifetime.over()
     LOG.info("stopping: no new calls are admitted")
     await server.set_serving(False)
+    courier.stop()
     replica.refuse()
     await replica.drain()
     await replica.hand_over()
     await server.stop(ANSWER_GRACE_S)
     await replica.stop()
+    await neighbours.close()
     await asyncio.get_running_loop().run_in_executor(None, statements.close)
 
 
-def _make_server(place: Place, replica: Replica, statements: Statements) -> Server:
+def _make_courier(replica: Replica, neighbours: Neighbours) -> Courier:
+    return Courier(
+        replica.place.group,
+        pages_of(replica),
+        neighbours.way_to,
+        is_leader=lambda: replica.is_leader,
+        clock_ns=replica.now_ns,
+        grace_ns=replica.place.config.limits.courier_grace_ms * MILLISECOND_NS,
+    )
+
+
+def _make_server(place: Place, replica: Replica, statements: Statements, courier: Courier) -> Server:
     services = (
         Service(POSTING_SERVICE, PostingServicer(replica, statements), RAW_METHODS),
-        Service(ADMIN_SERVICE, AdminServicer(replica, statements)),
+        Service(ADMIN_SERVICE, AdminServicer(replica, statements, courier.waited_for)),
+        Service(PEER_SERVICE, PeerServicer(replica)),
     )
     return Server(place.replica.grpc, services, Calls(place.config.limits.calls_max))

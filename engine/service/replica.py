@@ -179,6 +179,10 @@ class Replica:
             await asyncio.sleep(HAND_OVER_LOOK_S)
         return self.log.status().leader or ""
 
+    def now_ns(self) -> int:
+        """Return the time by the clock that this replica gives its records, ns UTC."""
+        return self._clock_ns()
+
     def uptime_ms(self) -> int:
         """Return how long this replica runs, milliseconds."""
         return int((self._loop.time() - self.started_s) * 1000)

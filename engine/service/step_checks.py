@@ -70,14 +70,21 @@ def _require_bodies(record: StepRecord, whole: Flags) -> None:
         Reason.STEPS_UNREADABLE,
         "the rows of step {} are not the whole chain that it names",
     )
-    carried = np.repeat(whole, steps["rows"])
-    faults = np.zeros(len(record.rows), np.uint16)
-    faults[carried] = faults_of(np.ascontiguousarray(record.rows[carried]))
+    faults = _faults(record, whole)
     if faults.any():
         row = int(np.flatnonzero(faults)[0])
         reason, field, message = fault_text(int(faults[row]))
         step = int(np.searchsorted(steps["first_row"], row, "right")) - 1
         raise CallFailed(invalid(reason, message, field=field, item=step))
+
+
+def _faults(record: StepRecord, whole: Flags) -> npt.NDArray[np.uint16]:
+    if whole.all():
+        return faults_of(np.ascontiguousarray(record.rows))
+    carried = np.repeat(whole, record.steps["rows"])
+    faults = np.zeros(len(record.rows), np.uint16)
+    faults[carried] = faults_of(record.rows[carried])
+    return faults
 
 
 def _require_digests(record: StepRecord, whole: Flags) -> None:

@@ -13,7 +13,8 @@ from engine.core.step_record import StepRecord, decode_steps, steps_of
 from engine.core.word import Order, State, Step, Word
 from engine.replication.interface import NotProposed
 from engine.rpc.faults import RESOURCE_EXHAUSTED, CallFailed, Fault, Reason, overloaded, unavailable
-from engine.service.batcher import Answer, Batcher
+from engine.service.batcher import Batcher
+from engine.service.flight import Answer
 from engine.service.step_lane import StepSubmission, slice_steps
 from engine.service.submission import Caller, Submission
 from tests.scripted_log import ScriptedLog

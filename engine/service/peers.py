@@ -1,0 +1,62 @@
+"""PeerService of a node: steps of cross-group chains from routers and from other groups' couriers (DESIGN §7)."""
+
+from typing import Final
+
+from engine.core.step_answers import encode_answers
+from engine.core.step_record import StepRecord, StepsDamaged, decode_steps
+from engine.peer.v1.peer_service_pb2 import StepRequest, StepResponse
+from engine.rpc.batch import attempt_of
+from engine.rpc.faults import FAILED_PRECONDITION, CallFailed, Fault, Reason, invalid
+from engine.rpc.server import Context, deadline_s
+from engine.rpc.steps import ON_RECORD
+from engine.service.callers import identity_of, require_epoch
+from engine.service.replica import Replica
+from engine.service.step_checks import require_sound
+from engine.service.stepping import step
+from engine.service.submission import Caller
+
+STEPS_MAX: Final = 8190
+"""Steps of one call, as many as a batch has transfers."""
+
+
+class PeerServicer:
+    """Takes steps for one group."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._default_s = replica.place.config.limits.post_deadline_ms_default / 1000
+
+    async def Step(self, request: StepRequest, context: Context) -> StepResponse:  # noqa: N802 - the contract's name
+        """Check who sends, and under which placement; have the steps heard."""
+        self._require_same_cluster(request)
+        if request.placement_epoch != ON_RECORD:
+            require_epoch(request.placement_epoch, self._replica)
+        record = _decoded(request)
+        require_sound(record, self._replica.place.group)
+        caller = Caller(identity_of(context), attempt_of(request.attempt))
+        looks_first = request.attempt > 1 or request.placement_epoch == ON_RECORD
+        until_s = deadline_s(context, self._default_s)
+        stepped = await step(self._replica, record, caller, until_s, looks_first=looks_first)
+        return StepResponse(answers=encode_answers(stepped.answers), log_index=stepped.log_index)
+
+    def _require_same_cluster(self, request: StepRequest) -> None:
+        place = self._replica.place
+        if request.cluster_id != place.config.cluster_id:
+            raise CallFailed(_elsewhere(f"these steps are of cluster {request.cluster_id}, not of this one"))
+        if request.group != place.group:
+            raise CallFailed(_elsewhere(f"this node serves group {place.group}, not group {request.group}"))
+
+
+def _decoded(request: StepRequest) -> StepRecord:
+    try:
+        record = decode_steps(request.rows, request.steps)
+    except StepsDamaged as damaged:
+        raise CallFailed(invalid(Reason.STEPS_UNREADABLE, str(damaged), field="steps")) from damaged
+    if not 1 <= len(record.steps) <= STEPS_MAX:
+        message = f"a call carries 1 to {STEPS_MAX} steps, not {len(record.steps)}; split it"
+        raise CallFailed(invalid(Reason.BATCH_TOO_LARGE if len(record.steps) else Reason.BATCH_EMPTY, message))
+    return record
+
+
+def _elsewhere(message: str) -> Fault:
+    return Fault(FAILED_PRECONDITION, Reason.CLUSTER_DIFFERS, f"{message}; compare the cluster.yml of both")

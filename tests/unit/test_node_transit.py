@@ -1,0 +1,109 @@
+"""What an audit says is on its way is what the model's groups have reserved, and what they move once it is posted."""
+
+import random
+from typing import Any, cast
+
+import pytest
+
+from engine.core.plan import Chain, Plan, Side
+from engine.core.records import Kind
+from engine.core.word import Order, State, Step, Word
+from engine.service.transit import on_the_way
+from engine.storage.state_machine import StateMachine
+from tests.fake_groups import FakeGroups
+from tests.fake_network import names_in
+from tests.model.ledger import Account
+from tests.protocol_rows import linked, row
+
+GROUPS = 3
+NAMES = [names_in(at, GROUPS, 2, "account") for at in range(GROUPS)]
+HOME = {name: at for at in range(GROUPS) for name in NAMES[at]}
+
+
+class _Book:
+    def __init__(self, group: int) -> None:
+        self.group = group
+
+
+class _Opened:
+    def __init__(self, word: Word) -> None:
+        self.word = word
+
+
+class _Machine:
+    """One group of the model, as far as the audit looks."""
+
+    def __init__(self, groups: FakeGroups, at: int) -> None:
+        self.book = _Book(at)
+        self._words = [
+            word._replace(position=number)
+            for number, (group, word) in enumerate(groups.open_words())
+            if group == at and word.state is State.RESERVED
+        ]
+
+    def open_chains(self, after: int, count: int) -> list[_Opened]:
+        return [_Opened(word) for word in self._words if word.position > after][:count]
+
+
+def machine(groups: FakeGroups, at: int) -> StateMachine:
+    return cast(StateMachine, _Machine(groups, at))
+
+
+def world() -> FakeGroups:
+    return FakeGroups(GROUPS, {(HOME[name], name): Account(credits=10_000) for name in HOME})
+
+
+def reserved(groups: FakeGroups, at: int) -> list[int]:
+    accounts = groups.groups[at].accounts
+    return [sum(one.debits_reserved for one in accounts), sum(one.credits_reserved for one in accounts)]
+
+
+def transit(groups: FakeGroups, at: int, peer: int) -> int:
+    account = groups.account(at, f"transit {'ABCDEFGH'[peer]}")
+    return int(account.credits - account.debits)
+
+
+def random_chain(groups: FakeGroups, source: random.Random, number: int) -> Chain:
+    legs, sides = [], []
+    for leg in range(source.choice((1, 1, 2, 3, 4))):
+        debit, credit = source.sample(sorted(HOME), 2)
+        kind = source.choice((Kind.POST, Kind.POST, Kind.RESERVE))
+        fields: dict[str, Any] = {"debit": debit, "credit": credit, "amount": source.randint(1, 50), "kind": kind}
+        legs.append(row(f"c{number}-{leg}", **fields))
+        sides.append(Side(HOME[debit], HOME[credit]))
+    return groups.chain(linked(*legs), Plan(tuple(sides), sides[-1].credit))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_open_chains_secure_is_what_is_reserved_for_them(seed: int) -> None:
+    groups, source = world(), random.Random(seed)
+    for number in range(12):
+        chain = random_chain(groups, source, number)
+        for at in chain.others:
+            groups.run(at, Order(Step.RESERVE, at, chain))
+    for at in range(GROUPS):
+        found = on_the_way(machine(groups, at))
+        assert [found.secured.get(1, 0)] * 2 == reserved(groups, at)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_pending_is_what_the_transit_balances_move_by(seed: int) -> None:
+    groups, source = world(), random.Random(seed)
+    chains = [random_chain(groups, source, number) for number in range(12)]
+    for chain in chains:
+        for at in chain.others:
+            groups.run(at, Order(Step.RESERVE, at, chain))
+    found = [on_the_way(machine(groups, at)) for at in range(GROUPS)]
+    before = {(at, peer): transit(groups, at, peer) for at in range(GROUPS) for peer in range(GROUPS) if at != peer}
+    for chain in chains:
+        for at in chain.others:
+            word, _ = groups.run(at, Order(Step.ASK, at, chain))
+            assert word is not None
+            step = Step.HOLD if chain.holds else Step.COMMIT
+            groups.run(at, Order(step, at, chain, word.amounts))
+    for (at, peer), balance in before.items():
+        assert transit(groups, at, peer) - balance == found[at].pending.get((peer, 1), 0)
+
+
+def test_at_rest_nothing_is_on_its_way() -> None:
+    assert on_the_way(machine(world(), 0)) == (0, {}, {})
