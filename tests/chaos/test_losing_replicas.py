@@ -1,0 +1,75 @@
+"""What docs/operating/losing-replicas.md says of replicas that are away, done step by step."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.exit_codes import ExitCode
+from tests.chaos.processes import run
+from tests.chaos.whole_group import WholeGroup
+
+ACCOUNTS = ("name:payer", "name:payee")
+PATIENCE_S = "60"
+IMPATIENCE_S = "2"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[WholeGroup]:
+    made = WholeGroup(tmp_path / "cluster")
+    made.start(*made.replicas, "router")
+    yield made
+    made.close()
+
+
+def ask(cluster: WholeGroup, *words: str, deadline_s: str = PATIENCE_S) -> "subprocess.CompletedProcess[str]":
+    return run(*words, "--server", cluster.router, "--deadline", deadline_s, timeout_s=90)
+
+
+def post(cluster: WholeGroup, number: int, deadline_s: str = PATIENCE_S) -> "subprocess.CompletedProcess[str]":
+    return ask(cluster, "post", *ACCOUNTS, "1.00", "--id", str(number), deadline_s=deadline_s)
+
+
+def paid(cluster: WholeGroup, *options: str) -> int:
+    """Return the payee's balance in minor units."""
+    done = ask(cluster, "balance", ACCOUNTS[1], "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return int(json.loads(done.stdout)[0]["balance"])
+
+
+def test_one_two_and_all_replicas_away(cluster: WholeGroup, tmp_path: Path) -> None:
+    for name in ACCOUNTS:
+        assert ask(cluster, "accounts", "create", name, "--ledger", "EUR").returncode == 0
+    assert post(cluster, 1).returncode == 0
+
+    first = cluster.leader()
+    cluster.kill(first)  # one away: everything works
+    assert post(cluster, 2).returncode == 0
+    assert paid(cluster) == 200
+
+    others = [name for name in cluster.replicas if name != first]
+    cluster.kill(others[0])  # two away: stale reads, nothing else
+    refused = post(cluster, 3, IMPATIENCE_S)
+    assert refused.returncode in {ExitCode.UNREACHABLE, ExitCode.REFUSED}, refused
+    assert "same id" in refused.stderr
+    assert paid(cluster, "--stale") == 200
+    assert ask(cluster, "balance", ACCOUNTS[1], deadline_s=IMPATIENCE_S).returncode != 0
+
+    cluster.start(first)  # one of them is back: the same id is asked again
+    assert post(cluster, 3).returncode == 0
+    assert paid(cluster) == 300
+
+    cluster.kill(first, others[1])  # all away, then started
+    cluster.start(*cluster.replicas)
+    assert post(cluster, 3).returncode == 0
+    assert paid(cluster) == 300
+
+    cluster.until_level()
+    assert cluster.stop("router", *cluster.replicas) == [0, 0, 0, 0], cluster.outputs()
+    copy = tmp_path / "copy"
+    shutil.copytree(cluster.data_folder("b"), copy)
+    assert run("verify", str(copy)).returncode == 0
+    assert len(cluster.heads()) == 1
