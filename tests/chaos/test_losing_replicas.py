@@ -69,7 +69,26 @@ def test_one_two_and_all_replicas_away(cluster: WholeGroup, tmp_path: Path) -> N
 
     cluster.until_level()
     assert cluster.stop("router", *cluster.replicas) == [0, 0, 0, 0], cluster.outputs()
-    copy = tmp_path / "copy"
-    shutil.copytree(cluster.data_folder("b"), copy)
-    assert run("verify", str(copy)).returncode == 0
     assert len(cluster.heads()) == 1
+
+
+def test_a_backup_of_all_three_is_put_back(cluster: WholeGroup, tmp_path: Path) -> None:
+    for name in ACCOUNTS:
+        assert ask(cluster, "accounts", "create", name, "--ledger", "EUR").returncode == 0
+    assert post(cluster, 1).returncode == 0
+    cluster.until_level()
+    assert cluster.stop(*cluster.replicas) == [0, 0, 0], cluster.outputs()
+    for name in cluster.replicas:
+        shutil.copytree(cluster.data_folder(name), tmp_path / name)
+    assert run("verify", str(tmp_path / "b")).returncode == 0
+
+    cluster.start(*cluster.replicas)
+    assert post(cluster, 2).returncode == 0
+    cluster.kill(*cluster.replicas)
+    for name in cluster.replicas:  # all lost
+        shutil.rmtree(cluster.data_folder(name))
+        shutil.copytree(tmp_path / name, cluster.data_folder(name))
+    cluster.start(*cluster.replicas)
+    assert paid(cluster) == 100
+    assert post(cluster, 2).returncode == 0
+    assert paid(cluster) == 200

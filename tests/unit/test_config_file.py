@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,14 @@ def test_a_missing_key_of_a_replica_is_named_with_its_place() -> None:
 def test_security_that_no_port_would_give_is_refused_and_not_ignored() -> None:
     asked = "tls: {certificate: node.pem, key: node.key, authority: authority.pem}"
     assert "tls is not spoken by this release; take the section out" in refused(f"{TEXT}\n{asked}\n")
+
+
+def test_the_file_for_three_machines_is_valid() -> None:
+    page = (SAMPLE.parent / "docs" / "operating" / "three-machines.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
+    config = parse(text)
+    assert [replica.id for replica in config.groups[0].replicas] == ["a", "b", "c"]
+    assert len(config.routers) == 2
 
 
 def test_an_unknown_key_is_named() -> None:
