@@ -43,6 +43,8 @@ class Sorted(NamedTuple):
 
 def sort_chains(words: Words, sides: npt.NDArray[np.uint16]) -> Sorted:
     """Sort a batch, shape (n, 16), whose accounts lie in `sides`, shape (n, 2) (`engine.core.plan.sides_of`)."""
+    if len(words) == 1:
+        return _sort_one(sides)
     starts = chain_starts(words)
     lowest, highest = sides.min(axis=1), sides.max(axis=1)
     if len(starts) == len(words):
@@ -53,6 +55,12 @@ def sort_chains(words: Words, sides: npt.NDArray[np.uint16]) -> Sorted:
     alone = np.repeat(legs == 1, legs)
     driven = [np.arange(starts[at], starts[at] + legs[at]) for at in np.flatnonzero(~local & (legs > 1))]
     return Sorted(_by_group(lowest, ~crosses), _plain(sides, crosses & alone), driven)
+
+
+def _sort_one(sides: npt.NDArray[np.uint16]) -> Sorted:
+    """Sort a single transfer, as most batches of live traffic are."""
+    (debit, credit), row = sides[0].tolist(), np.zeros(1, np.int64)
+    return Sorted({debit: row}, [], []) if debit == credit else Sorted({}, [PlainPart(debit, credit, row)], [])
 
 
 def _by_group(groups: npt.NDArray[np.uint16], chosen: npt.NDArray[np.bool_]) -> dict[int, Rows]:

@@ -6,7 +6,7 @@ from the one driver. A row whose groups answer with another chain than its own l
 """
 
 import asyncio
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,15 @@ DECIDER: Final = 1
 STUCK_PAUSE_S: Final = 0.02
 _TO_DECIDER: Final = np.zeros(len(Step), np.bool_)
 _TO_DECIDER[[Step.DECIDE, Step.ABORT, Step.ASK]] = True
+_NONE, _RESERVE, _HOLD, _ABORT = (np.uint8(step) for step in (Step.NONE, Step.RESERVE, Step.HOLD, Step.ABORT))
+_UNSAID: Final = np.uint8(State.NONE)
+_NO_REASON: Final = np.uint16(0)
+_CARRIES: Final = np.zeros(len(Step), np.bool_)
+_CARRIES[[Step.DECIDE, Step.COMMIT, Step.HOLD]] = True
+"""Steps that tell a group what the other one secured or decided."""
+_ALL: Final = slice(None)
+_Chosen: TypeAlias = Rows | slice
+"""Rows of a run; `_ALL` where it is all of them, because then nothing has to be copied."""
 _TOOK_EFFECT: Final = np.zeros(len(State), np.bool_)
 _TOOK_EFFECT[[State.POSTED, State.HELD]] = True
 _OBEYED: Final = np.zeros(len(State), np.bool_)
@@ -61,6 +70,8 @@ class PlainRun:
         self._reasons = np.zeros((2, count), np.uint16)
         self._amounts = np.repeat(words[None, :, 6:8], 2, axis=0)
         self._given_back = np.zeros((2, count, 2), np.uint64)
+        self._moves_as_asked = True
+        """No group has named an amount other than the one asked for."""
         self._asked = np.zeros(count, np.bool_)
         self._live = np.ones(count, np.bool_)
         self.replayed = np.zeros(count, np.bool_)
@@ -90,7 +101,7 @@ class PlainRun:
         while self._steps().any():
             before = self._states.copy()
             await self._round(deadline_s)
-            if (self._states == before).all():
+            if not (self._states != before).any():
                 return
 
     def rows_left(self) -> int:
@@ -121,19 +132,19 @@ class PlainRun:
 
     def _steps(self) -> npt.NDArray[np.uint8]:
         steps: npt.NDArray[np.uint8] = self._table.step[self._families, self._states[OTHER], self._states[DECIDER]]
-        return np.where(self._live, steps, np.uint8(Step.NONE))
+        return np.where(self._live, steps, _NONE)
 
     async def _round(self, deadline_s: float) -> None:
         steps = self._steps()
-        sent, to_decider = steps != Step.NONE, _TO_DECIDER[steps]
+        to_decider = _TO_DECIDER[steps]
+        if steps.all() and (to_decider == to_decider[0]).all():
+            await self._send(DECIDER if to_decider[0] else OTHER, _ALL, steps, deadline_s)
+            return
+        sent = steps != _NONE
         parts = [(OTHER, np.flatnonzero(sent & ~to_decider)), (DECIDER, np.flatnonzero(sent & to_decider))]
-        sends = [self._send(at, rows, steps[rows], deadline_s) for at, rows in parts if len(rows)]
-        if len(sends) == 1:
-            await sends[0]
-        else:
-            await asyncio.gather(*sends)
+        await asyncio.gather(*(self._send(at, rows, steps[rows], deadline_s) for at, rows in parts if len(rows)))
 
-    async def _send(self, at: int, rows: Rows, steps: npt.NDArray[np.uint8], deadline_s: float) -> None:
+    async def _send(self, at: int, rows: _Chosen, steps: npt.NDArray[np.uint8], deadline_s: float) -> None:
         lane, fresh = self._ways[at], not self._asked[rows].any()
         record = self._record(at, rows, steps)
         try:
@@ -146,49 +157,63 @@ class PlainRun:
         else:
             self._learn(at, lane, rows, replies)
 
-    def _record(self, at: int, rows: Rows, steps: npt.NDArray[np.uint8]) -> StepRecord:
+    def _record(self, at: int, rows: _Chosen, steps: npt.NDArray[np.uint8]) -> StepRecord:
         """The amounts and reasons that a group is told are the other one's."""
-        source = OTHER if at == DECIDER else DECIDER
-        times = np.where(steps == Step.HOLD, self.timestamps[rows], np.uint64(0))
-        times[steps == Step.RESERVE] = self._deadline_ns
-        reasons = np.where(steps == Step.ABORT, self._reasons[source, rows], np.uint16(0))
-        carries = np.isin(steps, (Step.DECIDE, Step.COMMIT, Step.HOLD))
-        amounts = np.where(carries[:, None], self._amounts[source, rows], self.words[rows, 6:8])
-        back = np.where(carries[:, None], self._given_back[source, rows], np.uint64(0))
+        source, words = OTHER if at == DECIDER else DECIDER, self.words[rows]
+        amounts = back = None
+        if not self._moves_as_asked:
+            carries = _CARRIES[steps][:, None]
+            amounts = np.where(carries, self._amounts[source, rows], words[:, 6:8])
+            back = np.where(carries, self._given_back[source, rows], np.uint64(0))
         return plain_steps(
-            self.words[rows],
+            words,
             self._sides[rows],
             self._digests[rows],
             steps,
-            time_ns=times,
-            reasons=reasons,
+            time_ns=self._times(rows, steps),
+            reasons=np.where(steps == _ABORT, self._reasons[source, rows], _NO_REASON),
             amounts=amounts,
             given_back=back,
         )
 
+    def _times(self, rows: _Chosen, steps: npt.NDArray[np.uint8]) -> int | npt.NDArray[np.uint64]:
+        reserves = steps == _RESERVE
+        if reserves.all():
+            return self._deadline_ns
+        times = np.where(steps == _HOLD, self.timestamps[rows], np.uint64(0))
+        times[reserves] = self._deadline_ns
+        return times
+
     # ---- what comes back ----
 
-    def _learn(self, at: int, lane: Lane, rows: Rows, replies: Replies) -> None:
+    def _learn(self, at: int, lane: Lane, rows: _Chosen, replies: Replies) -> None:
         answers = replies.answers.answers
+        states, flags = answers["state"], answers["flags"]
         if replies.log_index:
             self.log_indexes[lane.group] = max(replies.log_index, self.log_indexes.get(lane.group, 0))
-        known = (answers["flags"] & ANSWERED_BEFORE) != 0
-        known &= answers["state"] != State.NONE
-        self.replayed[rows] = np.where(self._asked[rows], self.replayed[rows], known)
+        known = ((flags & ANSWERED_BEFORE) != 0) & (states != _UNSAID)
+        self.replayed[rows] |= known & ~self._asked[rows]
         self._asked[rows] = True
-        self._states[at, rows] = answers["state"]
+        self._states[at, rows] = states
         self._reasons[at, rows] = answers["reason"]
-        self._amounts[at, rows], self._given_back[at, rows] = plain_amounts(replies.answers, self.words[rows, 6:8])
+        if len(replies.answers.amounts) or not self._moves_as_asked:
+            moved = plain_amounts(replies.answers, self.words[rows, 6:8])
+            self._amounts[at, rows], self._given_back[at, rows] = moved
+            self._moves_as_asked = False
         if at == DECIDER:
             self.positions[rows], self.timestamps[rows] = answers["position"], answers["timestamp"]
-        met = rows[(answers["flags"] & OTHER_CHAIN) != 0]
-        if len(met):
+        other = (flags & OTHER_CHAIN) != 0
+        if other.any():
+            met = self._numbers(rows)[other]
             self.driven += met.tolist()
             self._live[met] = False
 
-    def _failed(self, rows: Rows, fault: Fault) -> None:
+    def _numbers(self, rows: _Chosen) -> Rows:
+        return np.arange(len(self.words)) if isinstance(rows, slice) else rows
+
+    def _failed(self, rows: _Chosen, fault: Fault) -> None:
         """Once a step may have been logged, no fault of a later one can say that nothing was."""
-        for row in rows.tolist():
+        for row in self._numbers(rows).tolist():
             if self._is_answered(row):
                 continue
             if not self._asked[row] and fault.reason == Reason.PLACEMENT_STALE:
