@@ -169,7 +169,7 @@ class World:
                 self._follow(row, sent.row)
                 if self.rng.random() < 0.85:
                     originals[leg] = sent.original
-            elif legs == 1 and self.rng.random() < 0.15:
+            elif legs == 1 and row["kind"] == Kind.POST and self.rng.random() < 0.2:
                 row["flags"] = int(self.rng.choice([Flag.BALANCING_DEBIT, Flag.BALANCING_CREDIT]))
             if leg + 1 < legs:
                 row["flags"] |= Flag.LINKED

@@ -5,15 +5,22 @@ from typing import Final
 import numpy as np
 
 from engine.core.book import Book
-from engine.core.model import Answer, Model
+from engine.core.log_record import RecordKind, kind_of
+from engine.core.model import Answer
 from engine.core.model_state import Account, Event, unpack
+from engine.core.model_steps import StepAnswer, StepModel
 from engine.core.outcomes import Outcome
 from engine.core.records import ACCOUNT, RECORD_BYTES, Kind
 from engine.core.settings import decode_settings
+from engine.core.step_record import StepRecord
+from engine.core.word import WHOLE, State
 from engine.storage.block import Block
+from engine.storage.step_rows import LEG_MASK, LEG_SHIFT, steps_of_block
 from engine.storage.verify.report import differs, expect
 
 _AMOUNT_BITS: Final = 64
+_SENT: Final = np.uint64(0xFFFFFFFF)
+"""Of a row's last word: code, kind and flags."""
 
 
 class Outcomes:
@@ -21,11 +28,11 @@ class Outcomes:
 
     def __init__(self, group: int) -> None:
         """Begin before genesis."""
-        self._model = Model(group)
+        self._model = StepModel(group)
 
     def judge(self, block: Block) -> None:
         """Judge one block again. Raises CHECK_FAILED, naming the first row that differs."""
-        answer = self._answer(block)
+        answer, extra = self._answer(block)
         header = block.header
         if answer.timestamp_ns != header.timestamp_ns:
             raise differs(
@@ -36,6 +43,7 @@ class Outcomes:
             _explain(block, answer, packed)
         asked = dict(zip(block.requested_index.tolist(), _amounts(block), strict=True))
         expect(asked == answer.asked, f"the block at position {header.first_position} keeps other requested amounts")
+        expect(extra == block.extra, f"the block at position {header.first_position} keeps other steps than the rules")
 
     def compare(self, book: Book) -> None:
         """Compare all accounts and open reservations with the book's."""
@@ -47,13 +55,33 @@ class Outcomes:
         held = {stored.event.id: stored.remaining for stored in model.history.values() if stored.is_open}
         found = {row[0:2].tobytes(): _amount(row[6], row[7]) for row in book.open_reservations()}
         expect(held == found, "the open reservations differ from those that the rules give")
+        secured = {name: word for name, word in model.words.items() if word.state is State.RESERVED}
+        opened = {row[0:2].tobytes(): row[2:4].tobytes() for row in book.open_chains()}
+        digests = {name: word.chain.digest for name, word in secured.items()}
+        expect(digests == opened, "the open chains differ from those that the rules give")
 
-    def _answer(self, block: Block) -> Answer:
+    def _answer(self, block: Block) -> tuple[Answer | StepAnswer, bytes]:
+        """Return what the rules make of a block, and the extra that they keep."""
         time_ns = block.header.timestamp_ns
-        if block.extra:
-            return self._model.apply_settings(decode_settings(block.extra), time_ns)
+        if block.extra and kind_of(block.preamble) == RecordKind.SETTINGS:
+            return self._model.apply_settings(decode_settings(block.extra), time_ns), block.extra
+        steps = steps_of_block(block)
+        if steps is not None:
+            told = self._model.apply_steps(_as_sent(block, steps), time_ns)
+            return told, told.extra
         units, burned = _units(block)
-        return self._model.apply_units(units, time_ns, burned)
+        return self._model.apply_units(units, time_ns, burned), b""
+
+
+def _as_sent(block: Block, steps: StepRecord) -> StepRecord:
+    """Return the steps as they were logged: rows without what apply gave them, and with the amounts asked for."""
+    rows = steps.rows.copy()
+    rows[:, 6:8] = block.requested()[len(block.rows) - len(rows) :]
+    rows[:, 13] = 0
+    whole = np.repeat(np.isin(steps.steps["step"], [int(step) for step in WHOLE]), steps.steps["rows"])
+    leg = np.where(whole, np.uint64(0), (rows[:, 15] >> LEG_SHIFT) & LEG_MASK)
+    rows[:, 15] = (rows[:, 15] & _SENT) | leg << LEG_SHIFT
+    return steps._replace(rows=rows)
 
 
 def _units(block: Block) -> tuple[list[list[Event]], set[int]]:
@@ -73,7 +101,7 @@ def _units(block: Block) -> tuple[list[list[Event]], set[int]]:
     return units, burned
 
 
-def _explain(block: Block, answer: Answer, packed: bytes) -> None:
+def _explain(block: Block, answer: Answer | StepAnswer, packed: bytes) -> None:
     """Raise for the first row that differs."""
     stored = [packed[at : at + RECORD_BYTES] for at in range(0, len(packed), RECORD_BYTES)]
     for number, (found, given) in enumerate(zip(stored, answer.rows, strict=False)):
