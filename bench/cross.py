@@ -117,7 +117,7 @@ class _Bench:
             admin = admin_service_pb2_grpc.AdminServiceStub(channel)
             loop = asyncio.get_running_loop()
             until_s = loop.time() + SETTLE_S_MAX
-            await asyncio.sleep(SETTLE_PAUSE_S)  # an audit reads every chain that is open: not while there are thousands
+            await asyncio.sleep(SETTLE_PAUSE_S)  # an audit reads every open chain: not while there are thousands
             while _open_chains((await admin.Audit(admin_service_pb2.AuditRequest())).groups):
                 if loop.time() > until_s:
                     raise RuntimeError("chains are still open: the figures would leave their end out")
