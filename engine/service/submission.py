@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.known import RESULT
-from engine.core.records import RECORD_BYTES, Flag, Words
+from engine.core.records import RECORD_BYTES, Flag, Kind, Words
 from engine.rpc.faults import Fault
 
 LINKED_BIT: Final = np.uint64(Flag.LINKED << 24)
+_KIND_MASK: Final = np.uint64(0xFF << 16)
+_ACCOUNT_KINDS: Final = np.uint64(Kind.CREATE_ACCOUNT << 16)
+"""This kind and all above it are no transfers, and have no chains."""
 
 
 class Lane(Enum):
@@ -139,7 +142,9 @@ def words_of_results(results: npt.NDArray[np.void]) -> Words:
 
 def _cuts(words: Words) -> npt.NDArray[np.int64] | None:
     """Return the row numbers behind which a record may end, ascending; None if it may end anywhere."""
-    linked = words[:, 15] & LINKED_BIT
+    meta = words[:, 15]
+    # Of an account command the same bit says how the account is limited.
+    linked = (meta & LINKED_BIT) * (meta & _KIND_MASK < _ACCOUNT_KINDS)
     if not linked.any():
         return None
     return np.flatnonzero(linked == 0) + 1

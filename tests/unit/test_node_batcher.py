@@ -5,7 +5,7 @@ import pytest
 
 from engine.config import LimitsConfig
 from engine.core.known import RESULT
-from engine.core.records import Flag, Words
+from engine.core.records import Flag, Kind, Words
 from engine.replication.interface import NotProposed
 from engine.rpc.faults import RESOURCE_EXHAUSTED, UNAVAILABLE, CallFailed, Reason, unavailable
 from engine.service.batcher import Batcher
@@ -123,6 +123,16 @@ async def test_a_chain_is_never_cut() -> None:
     await bench.settle()
     lengths = [len(record.rows) for record in bench.log.records()]
     assert lengths == [25, 10, 5]
+    await answered(bench, task)
+
+
+async def test_limited_accounts_are_no_chain_though_their_flag_looks_like_one() -> None:
+    bench = Bench(log_record_bytes_target=4 * 128)
+    accounts = rows(10, linked=10)
+    accounts[:, 15] |= np.uint64(Kind.CREATE_ACCOUNT << 16)
+    task = bench.post(accounts)
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [4, 4, 2]
     await answered(bench, task)
 
 
