@@ -19,9 +19,13 @@ SEEDS ?= 500
 SEED ?= 1
 KILLS ?= 50
 IMAGES ?= 200
+BENCH_GROUPS ?= 1
+BENCH_REPLICAS ?= 3
+BENCH_OPTIONS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-runtime requirements proto baseline check format test demo up bench-smoke chaos crashpoints simulate clean
+.PHONY: help setup setup-runtime requirements proto baseline check format test demo up bench-smoke bench-contention chaos \
+	crashpoints simulate clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -87,6 +91,10 @@ up: setup-runtime ## a cluster on this machine, in ./data
 
 bench-smoke: setup-runtime ## a short benchmark: one line of JSON
 	flock $${TMPDIR:-/tmp}/posting-engine-bench.lock $(BIN)/python -m bench.smoke
+
+bench-contention: setup-runtime ## what hot accounts and a payroll cost: one line of JSON, and a page with plots
+	flock $${TMPDIR:-/tmp}/posting-engine-bench.lock $(BIN)/python -m bench.contention \
+		--groups $(BENCH_GROUPS) --replicas $(BENCH_REPLICAS) --report $(BUILD)/bench $(BENCH_OPTIONS)
 
 chaos: setup ## kill and cut the power, at length: KILLS=number IMAGES=number SEED=first
 	KILLS=$(KILLS) IMAGES=$(IMAGES) SEED=$(SEED) $(BIN)/pytest -q -s tests/chaos

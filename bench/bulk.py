@@ -38,10 +38,14 @@ def open_stub(address: str) -> tuple[grpc.aio.Channel, "posting_service_pb2_grpc
 
 
 async def create_accounts(
-    stub: "posting_service_pb2_grpc.PostingServiceAsyncStub", ids: npt.NDArray[np.uint64], *, ledger: int
+    stub: "posting_service_pb2_grpc.PostingServiceAsyncStub",
+    ids: npt.NDArray[np.uint64],
+    *,
+    ledger: int,
+    flags: Sequence["account_pb2.AccountFlag"] = (),
 ) -> None:
-    """Create unlimited accounts of one ledger; raise RuntimeError if any is not created."""
-    accounts = [account_pb2.Account(id=row.tobytes(), ledger=ledger, code=1) for row in ids]
+    """Create accounts of one ledger, unlimited without flags; raise RuntimeError if any is not created."""
+    accounts = [account_pb2.Account(id=row.tobytes(), ledger=ledger, code=1, flags=flags) for row in ids]
     for start in range(0, len(accounts), ACCOUNTS_A_CALL):
         request = posting_service_pb2.CreateAccountsRequest(accounts=accounts[start : start + ACCOUNTS_A_CALL])
         answer = await stub.CreateAccounts(request, timeout=CALL_S_MAX)

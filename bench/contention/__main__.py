@@ -1,0 +1,146 @@
+"""`make bench-contention`: one JSON line that says what contention costs on this machine, and a page with plots.
+
+The mixes run in turn on one cluster and are told as ratios to the uniform mix; a payroll runs beside live payments,
+open loop; one funded account is spent to zero by many callers. After each of them every balance is compared with what
+the answers add up to: figures of a run that lost or doubled a cent are void.
+
+Accounts are not split here, so what needs buckets is not among the figures, and what was measured without them has the
+ending `_without_buckets`.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bench.bulk import open_stub
+from bench.cluster import BenchCluster, running_cluster
+from bench.contention.accounts import cast_of, create
+from bench.contention.checks import Moved, Verdict, check
+from bench.contention.drain import drain
+from bench.contention.figures import drain_figures, payroll_figures, ratio_figures
+from bench.contention.mixes import Mix, Shares
+from bench.contention.page import page
+from bench.contention.payroll import Payroll, PayrollOptions, PayrollRun
+from bench.contention.ratios import UNIFORM, RatioOptions, Ratios, Rounds
+from bench.contention.sending import Sender
+
+MIXES: Final = (UNIFORM, "zipf", "hot-credit", "hot-debit-limited")
+WORKLOADS: Final = (*MIXES, "payroll", "drain")
+LIVE_SAMPLES_MIN: Final = 10_000
+
+
+def main() -> None:
+    """Run the workloads, write the report, and print its one line."""
+    options = _options()
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-contention-") as name,
+        running_cluster(Path(name), replicas=options.replicas, groups=options.groups) as cluster,
+    ):
+        figures, ratios, payroll = asyncio.run(_run(cluster, options))
+    folder = Path(options.report)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "contention.json").write_text(json.dumps(figures) + "\n")
+    (folder / "contention.html").write_text(page(figures, vars(options), ratios, payroll))
+    print(f"the plots are in {folder / 'contention.html'}", file=sys.stderr)
+    print(json.dumps(figures))
+    if figures["differences"] or not figures["books_balanced"]:
+        sys.exit("the balances differ from the answers: the figures above are void")
+
+
+async def _run(
+    cluster: BenchCluster, options: argparse.Namespace
+) -> tuple[dict[str, object], Ratios | None, Payroll | None]:
+    employees = options.employees if "payroll" in options.workloads else 0
+    cast = cast_of(cluster, ordinary=options.accounts, employees=employees, seed=options.seed)
+    channel, stub = open_stub(cluster.router)
+    async with channel:
+        await create(stub, cast)
+    shares = Shares(options.cross_share, options.hot_cross_share, options.holds_share, options.zipf_exponent)
+    mix, moved, sender = Mix(cast, shares, np.random.default_rng(options.seed)), Moved(cast.ids), Sender(cluster.router)
+    gc.freeze()
+    wanted, ratios, payroll, verdicts = options.workloads, None, None, list[Verdict]()
+    figures: dict[str, object] = {name: getattr(options, name) for name in ("groups", "replicas", "seed")}
+    if set(wanted) & set(MIXES):
+        ratios = await Rounds(sender, cast, mix, moved, _ratio_options(options)).run()
+        figures |= ratio_figures(ratios)
+        verdicts.append(await check(cluster.router, moved))
+    if "payroll" in wanted:
+        payroll = await PayrollRun(sender, cast, mix, moved, _payroll_options(options), options.seed).run()
+        figures |= payroll_figures(payroll)
+        verdicts.append(await check(cluster.router, moved))
+    if "drain" in wanted:
+        figures |= drain_figures(await drain(sender, cast, mix, moved, money=options.drain_money))
+        verdicts.append(await check(cluster.router, moved))
+    await sender.close()
+    figures["differences"] = sum(one.differences for one in verdicts)
+    figures["books_balanced"] = all(one.balanced for one in verdicts)
+    return figures, ratios, payroll
+
+
+def _ratio_options(options: argparse.Namespace) -> RatioOptions:
+    mixes = tuple(name for name in MIXES if name in options.workloads and name != UNIFORM)
+    return RatioOptions(mixes, options.rounds, options.slice_s, options.batch, options.in_flight, options.rate)
+
+
+def _payroll_options(options: argparse.Namespace) -> PayrollOptions:
+    needed_s = LIVE_SAMPLES_MIN / options.live_rate
+    if min(options.phase_s, options.payroll_s) < needed_s:
+        print(f"note: below {needed_s:.0f} s a phase has fewer than {LIVE_SAMPLES_MIN} live samples", file=sys.stderr)
+    return PayrollOptions(
+        options.live_rate,
+        options.payroll_rate,
+        options.phase_s,
+        options.payroll_s,
+        options.cards_share,
+        options.capture_s,
+        options.in_flight,
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workloads", type=_workloads, default=WORKLOADS, help=f"of {','.join(WORKLOADS)}")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--groups", type=int, default=1)
+    parser.add_argument("--replicas", type=int, default=3, help="of each group")
+    parser.add_argument("--accounts", type=int, default=10_000, help="ordinary accounts of the mixes")
+    parser.add_argument("--report", default=".build/bench", help="folder for the JSON line and the page")
+    mixes = parser.add_argument_group("mixes")
+    mixes.add_argument("--rounds", type=int, default=8)
+    mixes.add_argument("--slice-s", type=float, default=1.2, help="about so long runs a mix in each round")
+    mixes.add_argument("--batch", type=int, default=8190, help="rows of a call")
+    mixes.add_argument("--in-flight", type=int, default=4, help="calls at a time")
+    mixes.add_argument("--rate", type=float, default=0.0, help="rows a second; 0: as fast as they go")
+    mixes.add_argument("--cross-share", type=float, default=0.0, help="of ordinary transfers; below 0: as it happens")
+    mixes.add_argument("--hot-cross-share", type=float, default=-1.0, help="of hot ones; below 0: as it happens")
+    mixes.add_argument("--holds-share", type=float, default=0.0, help="of local transfers: reserved, then committed")
+    mixes.add_argument("--zipf-exponent", type=float, default=1.1)
+    payroll = parser.add_argument_group("payroll")
+    payroll.add_argument("--employees", type=int, default=60_000)
+    payroll.add_argument("--live-rate", type=float, default=450.0, help="live payments a second")
+    payroll.add_argument("--payroll-rate", type=float, default=20_000.0, help="wages a second")
+    payroll.add_argument("--phase-s", type=float, default=24.0, help="before and after")
+    payroll.add_argument("--payroll-s", type=float, default=32.0, help="payrolls on end")
+    payroll.add_argument("--cards-share", type=float, default=0.5, help="of payers: a reservation and its capture")
+    payroll.add_argument("--capture-s", type=float, default=1.0)
+    parser.add_argument("--drain-money", type=int, default=5000, help="what 64 callers spend, one by one")
+    return parser.parse_args()
+
+
+def _workloads(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = sorted(set(names) - set(WORKLOADS))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no workload {unknown[0]}; choose of {','.join(WORKLOADS)}")
+    return names
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Rates of the mixes as ratios to the uniform one: slices of all of them in turn, on the same cluster, in the same run.
+
+A machine's speed drifts while a benchmark runs. So each round has one slice of every mix, in another order each time,
+and what is told is the median over the rounds of a mix's rate by the uniform rate of the same round.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from bench.contention.accounts import BANK, PAYER, Cast
+from bench.contention.checks import Moved
+from bench.contention.mixes import Mix, crossing_share
+from bench.contention.sending import Sender, Slice, post_all
+from engine.core.outcomes import Outcome
+from engine.core.records import Words
+
+UNIFORM: Final = "uniform"
+WARM_UP_BATCHES: Final = 8
+SLICE_BATCHES_MIN: Final = 3
+SLICE_BATCHES_MAX: Final = 64
+LAST_STRETCH_PART: Final = 2
+"""Of the last stretch, one transfer in so many finds money."""
+
+
+class RatioOptions(NamedTuple):
+    """How much is measured."""
+
+    mixes: tuple[str, ...]
+    """Beside the uniform one."""
+    rounds: int
+    slice_s: float
+    batch_rows: int
+    in_flight: int
+    rate: float
+    """Rows a second, of every mix; 0: as fast as they go."""
+
+
+class Ratios(NamedTuple):
+    """What was measured."""
+
+    per_s: dict[str, list[float]]
+    """Of each mix, the rate in each round."""
+    crossing: dict[str, float]
+    """Of each mix, the part of its transfers whose accounts live in different groups."""
+    last_stretch: Slice | None
+    """Of hot-debit-limited: until the money is gone, and on for as long again."""
+    last_uniform: Slice | None
+    """Beside it."""
+    refused: int
+    """Transfers of the last stretch that found no money."""
+    left: int
+    """What the limited account has then, minor units: less than the largest transfer asks for, if all goes well."""
+
+    def ratio(self, mix: str) -> float:
+        """The median over the rounds."""
+        return statistics.median(self.of_rounds(mix))
+
+    def of_rounds(self, mix: str) -> list[float]:
+        """In each round: the mix's rate by the uniform one."""
+        return [one / other for one, other in zip(self.per_s[mix], self.per_s[UNIFORM], strict=True)]
+
+
+class Rounds:
+    """One measurement."""
+
+    def __init__(self, sender: Sender, cast: Cast, mix: Mix, moved: Moved, options: RatioOptions) -> None:
+        self._sender, self._cast, self._mix, self._moved, self._options = sender, cast, mix, moved, options
+
+    async def run(self) -> Ratios:
+        """Warm up, measure in rounds, then exhaust the limited account."""
+        count = await self._batches_a_slice()
+        names = (UNIFORM, *self._options.mixes)
+        slices = {name: [self._batches(name, count) for _ in range(self._options.rounds)] for name in names}
+        last = self._batches("hot-debit-limited", count) if "hot-debit-limited" in names else []
+        if last:
+            await self._fund([batch for one in slices["hot-debit-limited"] for batch in one], last)
+        per_s: dict[str, list[float]] = {name: [] for name in names}
+        for number in range(self._options.rounds):
+            for name in (*names[number % len(names) :], *names[: number % len(names)]):
+                per_s[name].append((await self._post(slices[name][number])).per_s)
+        crossing = {
+            name: crossing_share(self._cast, [batch for one in slices[name] for batch in one]) for name in names
+        }
+        if not last:
+            return Ratios(per_s, crossing, None, None, 0, 0)
+        beside = await self._post(self._batches(UNIFORM, count))
+        stretch = await self._post(last, may_refuse=True)
+        refused = sum(int((outcomes != Outcome.POSTED).sum()) for outcomes in stretch.outcomes)
+        return Ratios(per_s, crossing, stretch, beside, refused, int(self._moved.net[PAYER]))
+
+    async def _batches_a_slice(self) -> int:
+        """Warm up; return how many batches take about `slice_s`."""
+        await self._post(self._batches(UNIFORM, WARM_UP_BATCHES))
+        rate = self._options.rate or (await self._post(self._batches(UNIFORM, WARM_UP_BATCHES))).per_s
+        wanted = round(rate * self._options.slice_s / self._options.batch_rows)
+        return min(max(wanted, SLICE_BATCHES_MIN), SLICE_BATCHES_MAX)
+
+    def _batches(self, name: str, count: int) -> list[Words]:
+        return [self._mix.batch(name, self._options.batch_rows) for _ in range(count)]
+
+    async def _fund(self, ample: Sequence[Words], last: Sequence[Words]) -> None:
+        """Give the limited account what the rounds spend, and half of the last stretch."""
+        money = sum(int(batch[:, 6].sum()) for batch in ample)
+        money += sum(int(batch[:, 6].sum()) for batch in last) // LAST_STRETCH_PART
+        await self._post([self._mix.between(np.array([[BANK, PAYER]]), np.array([money]))])
+
+    async def _post(self, batches: Sequence[Words], *, may_refuse: bool = False) -> Slice:
+        done = await post_all(self._sender, batches, in_flight=self._options.in_flight, rate=self._options.rate)
+        self._moved.add(batches, done.outcomes)
+        outcomes = np.concatenate(done.outcomes)
+        allowed = (Outcome.POSTED, Outcome.INSUFFICIENT_FUNDS) if may_refuse else (Outcome.POSTED,)
+        wrong = outcomes[~np.isin(outcomes, allowed)]
+        if len(wrong):
+            raise RuntimeError(f"{len(wrong)} transfers ended otherwise: outcomes {np.unique(wrong).tolist()}")
+        return done
