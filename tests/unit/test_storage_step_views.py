@@ -69,6 +69,28 @@ def test_transit_accounts_are_no_customers(lived: World, group: int) -> None:
     assert sum(one.accounts for one in trial_balances(book)) == book.account_count - len(transits)
 
 
+def test_transit_accounts_of_two_groups_differ_by_what_is_decided_and_not_yet_obeyed(lived: World) -> None:
+    finish(lived)
+    for group, machine in enumerate(lived.machines):
+        assert machine.book.open_chain_count == 0
+        for one in transit_balances(machine.book):
+            others = transit_balances(lived.machines[one.other_group].book)
+            (other,) = (two for two in others if (two.other_group, two.ledger) == (group, one.ledger))
+            assert (one.debits_posted, one.credits_posted) == (other.credits_posted, other.debits_posted)
+
+
+def finish(lived: World) -> None:
+    """Let couriers drive everything to its end, from what the groups themselves say."""
+    for _ in range(60):
+        for group, machine in enumerate(lived.machines):
+            for one in machine.open_chains(-1, 1000):
+                lived.courier(group, one.word)
+        if not any(machine.book.open_chain_count for machine in lived.machines):
+            return
+    waiting = [[one.word.chain.chain_id.hex() for one in machine.open_chains(-1, 9)] for machine in lived.machines]
+    raise AssertionError(f"chains stay open: {waiting}")
+
+
 def test_what_was_answered_is_what_is_told_when_asked(lived: World) -> None:
     for group, machine in enumerate(lived.machines):
         ask_and_compare(lived, group, machine)
