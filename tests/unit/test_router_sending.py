@@ -1,0 +1,124 @@
+"""The lane to a group: what waits together goes together, bounded, within deadlines, and honest about what was sent."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from engine.core.plan import Side, chain_of
+from engine.core.step_answers import blank_answers
+from engine.core.step_record import StepRecord, steps_of
+from engine.core.word import Order, Step
+from engine.rpc.faults import CallFailed, Logged, Reason, overloaded, stale_placement
+from router import chains_sending
+from router.chains_sending import REQUESTS_IN_FLIGHT_MAX, Lane, Replies, SentAs
+from tests.protocol_rows import laid_out, row
+
+AS_ALICE = SentAs((("caller", "alice"),), 1)
+AS_BOB = SentAs((("caller", "bob"),), 1)
+
+
+def step(name: str = "t1") -> StepRecord:
+    return steps_of([Order(Step.RESERVE, 0, laid_out(row(name), sides=((0, 1),)))])
+
+
+class Group:
+    """Answers each step with its number in the request as position."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[SentAs, int]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.failures: list[CallFailed] = []
+
+    async def send(self, record: StepRecord, sent_as: SentAs, deadline_s: float) -> Replies:
+        self.requests.append((sent_as, len(record.steps)))
+        await self.open.wait()
+        if self.failures:
+            raise self.failures.pop()
+        answers = blank_answers(len(record.steps))
+        answers.answers["position"] = np.arange(len(record.steps))
+        return Replies(answers, 7)
+
+
+def soon(seconds: float = 5.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_what_is_asked_in_one_turn_goes_in_one_request_and_each_gets_its_own_answers() -> None:
+    group = Group()
+    lane = Lane(0, group.send)
+    replies = await asyncio.gather(*(lane.ask(step(f"t{at}"), AS_ALICE, soon()) for at in range(50)))
+    assert [size for _, size in group.requests] == [50]
+    assert [one.answers.answers["position"].tolist() for one in replies] == [[at] for at in range(50)]
+    assert {one.log_index for one in replies} == {7}
+
+
+async def test_callers_do_not_share_a_request() -> None:
+    group = Group()
+    lane = Lane(0, group.send)
+    await asyncio.gather(*(lane.ask(step(), sent_as, soon()) for sent_as in (AS_ALICE, AS_ALICE, AS_BOB)))
+    assert group.requests == [(AS_ALICE, 2), (AS_BOB, 1)]
+
+
+async def test_while_as_many_requests_as_may_are_on_their_way_the_rest_waits_and_goes_together() -> None:
+    group = Group()
+    group.open.clear()
+    lane = Lane(0, group.send)
+    asked = []
+    for at in range(REQUESTS_IN_FLIGHT_MAX + 20):
+        asked.append(asyncio.create_task(lane.ask(step(f"t{at}"), AS_ALICE, soon())))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert len(group.requests) == REQUESTS_IN_FLIGHT_MAX
+    group.open.set()
+    await asyncio.gather(*asked)
+    assert [size for _, size in group.requests] == [1] * REQUESTS_IN_FLIGHT_MAX + [20]
+
+
+async def test_a_deadline_says_whether_anything_was_sent() -> None:
+    group = Group()
+    group.open.clear()
+    lane = Lane(0, group.send)
+    asked = [asyncio.create_task(lane.ask(step(), AS_ALICE if at % 2 else AS_BOB, soon(0.05))) for at in range(20)]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    faults = [one.fault for one in found if isinstance(one, CallFailed)]
+    sent = [fault.logged for fault in faults if fault.reason == Reason.FATE_UNKNOWN]
+    unsent = [fault.logged for fault in faults if fault.reason == Reason.GROUP_UNREACHABLE]
+    assert (len(sent), len(unsent)) == (REQUESTS_IN_FLIGHT_MAX, 20 - REQUESTS_IN_FLIGHT_MAX)
+    assert set(sent) == {Logged.UNKNOWN} and set(unsent) == {Logged.NO}
+
+
+async def test_too_much_is_refused_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chains_sending, "WAITING_ROWS_MAX", 3)
+    group = Group()
+    lane = Lane(0, group.send)
+    found = await asyncio.gather(*(lane.ask(step(), AS_ALICE, soon()) for _ in range(5)), return_exceptions=True)
+    refused = [one.fault.reason for one in found if isinstance(one, CallFailed)]
+    assert refused == [Reason.OVERLOADED] * 2
+    assert [size for _, size in group.requests] == [3]
+
+
+async def test_a_request_that_fails_fails_for_all_who_shared_it() -> None:
+    group = Group()
+    group.failures = [CallFailed(overloaded("too much"))]
+    lane = Lane(0, group.send)
+    found = await asyncio.gather(*(lane.ask(step(), AS_ALICE, soon()) for _ in range(3)), return_exceptions=True)
+    assert [one.fault.reason for one in found if isinstance(one, CallFailed)] == [Reason.OVERLOADED] * 3
+
+
+async def test_who_insists_asks_again_with_another_attempt_but_not_under_an_old_placement() -> None:
+    group = Group()
+    lane = Lane(0, group.send)
+    group.failures = [CallFailed(overloaded("too much")), CallFailed(overloaded("too much"))]
+    await lane.insist(step(), AS_ALICE, soon())
+    assert [sent_as.attempt for sent_as, _ in group.requests] == [1, 2, 3]
+    group.failures = [CallFailed(stale_placement("old"))]
+    with pytest.raises(CallFailed):
+        await lane.insist(step(), AS_ALICE, soon())
+
+
+def test_what_is_sent_is_small_enough_for_a_server() -> None:
+    chain = chain_of(row("t1") * 8190, laid_out(row(), sides=((0, 1),)).plan._replace(sides=(Side(0, 1),) * 8190))
+    largest = 2 * len(chain.rows) + 2 * 8190 * (64 + 4 + 40)
+    assert largest < 4 << 20
