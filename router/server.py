@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from engine.config import ClusterConfig, RouterConfig
 from engine.exit_codes import EngineStopped, ExitCode
+from engine.rpc.process import settle_memory
 from engine.rpc.group_client import MESSAGE_BYTES_MAX
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
 from router.administration import Administration
@@ -108,6 +109,7 @@ async def run_router(config: ClusterConfig, section: RouterConfig) -> None:
         loop.add_signal_handler(one, stopped.set)
     router = Router(config, section)
     await router.start()
+    settle_memory()
     await stopped.wait()
     await router.stop()
 
