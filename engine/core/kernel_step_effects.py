@@ -134,7 +134,7 @@ def secure_net(
     ledgers = np.int64(0)
     for at in range(accounts):
         ledgers = _secure_account(tables, steps, at, accounts, ledgers, secures)
-        steps.net_slots[steps.net[at, _SLOT]] = np.uint32(0)
+        steps.net_slots[steps.nets[at, _SLOT]] = np.uint32(0)
     for at in range(accounts, accounts + ledgers):
         _balance(tables, work, steps, at, row, decider, secures)
 
@@ -160,12 +160,12 @@ def _add_leg(work: Work, steps: Steps, i: I64, row: I64, accounts: I64) -> I64:
 
 @helper
 def _raise(steps: Steps, at: I64, word: I64, low: U64, high: U64) -> None:
-    steps.net[at, word], steps.net[at, word + 1] = add(steps.net[at, word], steps.net[at, word + 1], low, high)
+    steps.nets[at, word], steps.nets[at, word + 1] = add(steps.nets[at, word], steps.nets[at, word + 1], low, high)
 
 
 @helper
 def _lower(steps: Steps, at: I64, word: I64, low: U64, high: U64) -> None:
-    steps.net[at, word], steps.net[at, word + 1] = subtract(steps.net[at, word], steps.net[at, word + 1], low, high)
+    steps.nets[at, word], steps.nets[at, word + 1] = subtract(steps.nets[at, word], steps.nets[at, word + 1], low, high)
 
 
 @helper
@@ -175,20 +175,20 @@ def _entry_of(steps: Steps, account: I64, accounts: I64) -> tuple[I64, I64]:
     slot = ((np.uint64(account) * _MIX) >> _SHIFT_40) & mask
     while steps.net_slots[slot] != 0:
         at = np.int64(steps.net_slots[slot]) - 1
-        if steps.net[at, 0] == np.uint64(account):
+        if steps.nets[at, 0] == np.uint64(account):
             return at, accounts
         slot = (slot + ONE) & mask
     steps.net_slots[slot] = np.uint32(accounts + 1)
-    steps.net[accounts, 0], steps.net[accounts, _SLOT] = np.uint64(account), slot
+    steps.nets[accounts, 0], steps.nets[accounts, _SLOT] = np.uint64(account), slot
     for word in range(_TAKES, _SLOT):
-        steps.net[accounts, word] = ZERO
+        steps.nets[accounts, word] = ZERO
     return accounts, accounts + 1
 
 
 @helper
 def _secure_account(tables: Tables, steps: Steps, at: I64, accounts: I64, ledgers: I64, secures: bool) -> I64:
     """Change one account's reserved counters; note what that leaves unbalanced, per ledger, behind the accounts."""
-    net, row = steps.net, np.int64(steps.net[at, 0])
+    net, row = steps.nets, np.int64(steps.nets[at, 0])
     for word in (_TAKES, _BRINGS):
         if net[at, word + 1] >= TOP_BIT:  # below zero: another leg of the chain covers it
             net[at, word], net[at, word + 1] = ZERO, ZERO
@@ -213,11 +213,11 @@ def _secure_account(tables: Tables, steps: Steps, at: I64, accounts: I64, ledger
 @helper
 def _balance(tables: Tables, work: Work, steps: Steps, at: I64, row: I64, decider: U64, secures: bool) -> None:
     """Let the transit account with the decider keep the book balanced: a hold may spend what an earlier leg brings."""
-    low, high = steps.net[at, _TAKES], steps.net[at, _TAKES + 1]
+    low, high = steps.nets[at, _TAKES], steps.nets[at, _TAKES + 1]
     if low | high == ZERO:
         return
     timestamp_ns, position = work.counts[FIRST_TIMESTAMP] + np.uint64(row), work.counts[FIRST_POSITION] + np.uint64(row)
-    account = make_transit(tables, decider, steps.net[at, 0], timestamp_ns, position)
+    account = make_transit(tables, decider, steps.nets[at, 0], timestamp_ns, position)
     word = CREDITS_RESERVED
     if high >= TOP_BIT:
         word = DEBITS_RESERVED

@@ -120,7 +120,7 @@ class Steps(NamedTuple):
     """Shape (s, 6): `step_answers.ANSWER` as words."""
     changed: npt.NDArray[np.bool_]
     """Shape (s,)."""
-    net: U64Array
+    nets: U64Array
     """Scratch: per account of one chain, its row, what it takes (low, high) and what it brings; then per ledger."""
     net_slots: npt.NDArray[np.uint32]
     """Scratch: hash table of the accounts' rows; zeros between chains."""

@@ -186,7 +186,7 @@ class Legs(Rules):
     def secure(self, legs: Iterable[Leg], decider: int, sign: int, position: int) -> None:
         """Reserve (+1) or free (-1) what a chain takes from each account of this group, net of what it brings."""
         unbalanced: dict[int, int] = {}
-        for name, (debits, credits) in self.net(legs).items():
+        for name, (debits, credits) in self.net_of(legs).items():
             account = self.accounts[name]
             account.debits.reserved += sign * debits
             account.credits.reserved += sign * credits
@@ -197,7 +197,7 @@ class Legs(Rules):
                 transit.debits.reserved += sign * max(-amount, 0)
                 transit.credits.reserved += sign * max(amount, 0)
 
-    def net(self, legs: Iterable[Leg]) -> dict[bytes, tuple[int, int]]:
+    def net_of(self, legs: Iterable[Leg]) -> dict[bytes, tuple[int, int]]:
         """Return, by account, the debits and the credits to reserve; what a COMMIT moves is reserved by its hold."""
         takes: dict[bytes, int] = {}
         brings: dict[bytes, int] = {}
