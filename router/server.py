@@ -11,8 +11,8 @@ from grpc_reflection.v1alpha import reflection
 
 from engine.config import ClusterConfig, RouterConfig
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.rpc.process import settle_memory
 from engine.rpc.group_client import MESSAGE_BYTES_MAX
+from engine.rpc.process import settle_memory
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
 from router.administration import Administration
 from router.calls import Calls, Handler
