@@ -22,12 +22,13 @@ from engine.core.kernel import (
 from engine.core.kernel_step_effects import NET_WORDS
 from engine.core.kernel_step_replay import replay_step_rows
 from engine.core.kernel_steps import apply_step_batch, scan_steps
-from engine.core.kernel_types import FIRST_POSITION, INCONSISTENT, UNKNOWN, Steps, Work
+from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, INCONSISTENT, UNKNOWN, Steps, Work
 from engine.core.known import AppliedSteps, Known, nothing_known
 from engine.core.records import Kind, Words
 from engine.core.step_answers import ANSWER, STEP_HOLD, StepAnswers
 from engine.core.step_record import (
     STEP,
+    STEP_AMOUNT,
     StepRecord,
     StepsDamaged,
     decode_steps,
@@ -65,7 +66,9 @@ def apply_steps(book: Book, steps: StepRecord, known: Known, timestamp_ns: int) 
     rows = steps.rows[:stored] if not len(expired) else np.concatenate((expired, steps.rows[:stored]))
     advance(book, rows)
     index, amount = asked_otherwise(work, stored, len(expired))
-    amounts = sparse_amounts(work.asked[:stored], work.batch[:stored, 6:8], arrays.given_back[:stored])
+    amounts = np.empty(0, STEP_AMOUNT)
+    if work.counts[ASKED_OTHERWISE]:
+        amounts = sparse_amounts(work.asked[:stored], work.batch[:stored, 6:8], arrays.given_back[:stored])
     extra = _extra(steps, work, arrays, stored, amounts)
     answers = _answers(work, arrays, amounts)
     return AppliedSteps(rows, index, amount, extra, answers, arrays.changed, time_ns)
