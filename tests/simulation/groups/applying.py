@@ -44,7 +44,6 @@ class SimulatedApplier:
         self._handed_index = machine.applied_index
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._due = False
-        machine.watch = lambda rows: setattr(process, "rows", rows)  # type: ignore[attr-defined]
         self.turn_s_max = TURN_S_MAX
         self.pause: Callable[[], None] | None = None
         self.resume: Callable[[], None] | None = None

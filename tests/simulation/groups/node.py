@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from engine.config import ClusterConfig, replica_config
+from engine.core.records import Words
 from engine.exit_codes import EngineStopped
 from engine.peer.v1 import peer_service_pb2
 from engine.replication.interface import ReplicatedLog
-from engine.rpc.faults import MILLISECOND_NS
 from engine.rpc.server import Calls, Service, method_handlers
 from engine.service.admin import AdminServicer
 from engine.service.courier import Courier
 from engine.service.neighbours import Neighbours
-from engine.service.open_pages import pages_of
+from engine.service.node import _make_courier
 from engine.service.peers import PeerServicer
 from engine.service.posting import RAW_METHODS, PostingServicer
 from engine.service.replica import Place, Replica
@@ -30,7 +30,10 @@ from tests.simulation.groups.virtual_time import BEGIN_NS
 from tests.simulation.groups.wire import Endpoint, Handler, Wire
 
 STORE = StoreLimits(
-    map_bytes_max=64 << 20, checkpoint_journal_bytes=8 << 10, recent_rows=64, ids=IdLimits(filter_keys=1 << 12)
+    map_bytes_max=64 << 20,
+    checkpoint_journal_bytes=8 << 10,
+    recent_rows=64,
+    ids=IdLimits(newest_entries=1 << 13, filter_keys=1 << 12),
 )
 """Small, so that starts meet checkpoints, and reads the journal itself."""
 
@@ -96,15 +99,15 @@ class Node:
         replica = SimulatedReplica(
             self.place, machine, log, failed=lambda stopped: self.failed(self, stopped), clock_ns=self.clock_ns
         )
+        note_rows = machine.watch
+
+        def watch(rows: Words) -> None:
+            process.rows = rows
+            note_rows(rows)
+
+        machine.watch = watch
         neighbours = Neighbours(replica)
-        courier = Courier(
-            self.group,
-            pages_of(replica),
-            neighbours.way_to,
-            is_leader=lambda: replica.is_leader,
-            clock_ns=replica.now_ns,
-            grace_ns=self.place.config.limits.courier_grace_ms * MILLISECOND_NS,
-        )
+        courier = _make_courier(replica, neighbours)
         self.wire.endpoints[self.address] = Endpoint(process, _handlers(replica, courier))
         self.replica = replica
         await replica.start()

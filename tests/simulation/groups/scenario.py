@@ -1,7 +1,8 @@
-"""One seed: groups under random clients and misfortunes, and in the end peace, in which everything must come to rest."""
+"""One seed: groups under random clients and misfortunes, and in the end peace, in which everything comes to rest."""
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import grpc
@@ -50,8 +51,8 @@ from tests.simulation.groups.workload import FUNDS, HOLD_S_MAX, Writer, names_of
 from tests.simulation.history import Violation
 from tests.simulation.virtual_loop import VirtualLoop
 
-GROUPS = 3
 MEMBERS = ("a", "b", "c")
+"""Of a group on real Raft logs; on a shared log two replicas do, one of which has to be up."""
 ROUTERS = ("router-1", "router-2")
 ACCOUNTS = 3
 CLUSTER_ID = "5a" * 16
@@ -65,6 +66,11 @@ HEAL_S_MAX = 5.0
 """Within so long after healing every chain has ended."""
 CALM_S_MAX = 20.0
 GRACE_MS = 150
+CHAOS_S = 2.0
+OTHER_BODIES = 0.08
+OTHER_BODIES_FOCUS = 0.4
+"""How often an id is asked for with another body."""
+SLOT_USERS = ("engine.core.settings", "engine.core.book", "router.placement")
 ACTIONS = {
     "crash_leader": 8,
     "crash_replica": 4,
@@ -114,6 +120,15 @@ class Plan:
         )
 
 
+class Shape(NamedTuple):
+    """What is simulated."""
+
+    groups: int = 3
+    raft: bool = False
+    focus: str | None = None
+    """"bodies": many ids are asked for with another body."""
+
+
 @dataclass
 class Story:
     """What a seed has to tell."""
@@ -130,29 +145,33 @@ class Story:
 class Scenario:
     """Runs on a virtual loop; raises `Violation`."""
 
-    def __init__(self, seed: int, loop: VirtualLoop, chaos_s: float, folder: Path, raft: bool) -> None:
+    def __init__(self, seed: int, loop: VirtualLoop, chaos_s: float, folder: Path, world: "Shape") -> None:
+        raft, self.groups = world.raft, range(world.groups)
         self.dice, self.loop, self.chaos_s = random.Random(seed), loop, chaos_s
         self.plan = Plan.drawn(self.dice, raft)
         self.story = Story(raft=raft)
-        self.config, self.old_config = _configs()
+        members = MEMBERS if raft else MEMBERS[:2]
+        self.config, self.old_config = _configs(len(self.groups), members)
         homes = group_of_slots(initial_settings(self.config))
-        self.accounts = [_names_in(group, homes) for group in range(GROUPS)]
-        self.truth = Truth(GROUPS, {_id_of(name): group for group, names in enumerate(self.accounts) for name in names})
+        self.accounts = [_names_in(group, homes) for group in self.groups]
+        self.truth = Truth(
+            len(self.groups), {_id_of(name): group for group, names in enumerate(self.accounts) for name in names}
+        )
         self.wire = Wire(loop, self.dice)
         self.epoch = 2
         self.logs: list[RaftGroup | SharedLog] = [
-            RaftGroup(group, MEMBERS, loop, self.dice) if raft else SharedLog(MEMBERS, loop, self.dice)
-            for group in range(GROUPS)
+            RaftGroup(group, members, loop, self.dice) if raft else SharedLog(members, loop, self.dice)
+            for group in self.groups
         ]
         self.nodes = [
             Node(self.config, group, name, folder / f"{group}{name}", self.wire, self._log_of)
-            for group in range(GROUPS)
-            for name in MEMBERS
+            for group in self.groups
+            for name in members
         ]
         self.routers = [RouterNode(name, self.old_config, self.wire) for name in ROUTERS]
         self.by_address = {node.address: node for node in self.nodes}
         self.places: dict[str, Node | RouterNode] = {**self.by_address, **{one.name: one for one in self.routers}}
-        self.writer = Writer(self.dice, self.accounts)
+        self.writer = Writer(self.dice, self.accounts, OTHER_BODIES_FOCUS if world.focus == "bodies" else OTHER_BODIES)
         self.asked: dict[bytes, None] = {}
         self.failure: BaseException | None = None
         self.peace = False
@@ -175,16 +194,16 @@ class Scenario:
             await asyncio.sleep(self.dice.expovariate(1 / self.plan.act_every_s))
             await self._act()
             self._check()
-        await self._make_peace()
         for client in clients:
             client.cancel()
+        await self._make_peace()
         await self._judge()
         self.story.indexes, self.story.steps = self.truth.indexes, sum(self.truth.steps.values())
 
     async def _begin(self) -> None:
         await asyncio.gather(*(one.start() for one in (*self.nodes, *self.routers)))
-        await self._until(lambda: all(self._leader(group) for group in range(GROUPS)), CALM_S_MAX, "no first leaders")
-        await self._until(lambda: all(self._book_settings(group) for group in range(GROUPS)), 5.0, "no settings")
+        await self._until(lambda: all(self._leader(group) for group in self.groups), CALM_S_MAX, "no first leaders")
+        await self._until(lambda: all(self._book_settings(group) for group in self.groups), 5.0, "no settings")
         self._log_settings()
         for group, names in enumerate(self.accounts):
             await self._create(group, names)
@@ -221,7 +240,7 @@ class Scenario:
 
     async def _act(self) -> None:
         """One random misfortune or repair."""
-        await getattr(self, f"_{self._act_name()}")(self.dice.randrange(GROUPS))
+        await getattr(self, f"_{self._act_name()}")(self.dice.choice(self.groups))
 
     async def _crash_leader(self, group: int) -> None:
         leader = self._leader(group)
@@ -293,7 +312,7 @@ class Scenario:
 
     def _log_settings(self) -> None:
         settings = msgspec.structs.replace(initial_settings(self.config), placement_epoch=self.epoch)
-        for group in range(GROUPS):
+        for group in self.groups:
             leader = self._leader(group)
             if leader is not None and leader.replica is not None and self._book_settings(group) is not None:
                 leader.replica.batcher.propose_alone(RecordKind.SETTINGS, encode_settings(settings))
@@ -427,9 +446,7 @@ class Scenario:
             if node.replica is not None:
                 applier: Any = node.replica.applier
                 applier.turn_s_max = 0.002
-        await self._until(
-            lambda: all(self._leader(group) for group in range(GROUPS)), CALM_S_MAX, "no leaders in peace"
-        )
+        await self._until(lambda: all(self._leader(group) for group in self.groups), CALM_S_MAX, "no leaders in peace")
         await self._until(lambda: not self._open(), HEAL_S_MAX, "a chain does not end")
         await self._until(self._nothing_held, HEAL_S_MAX + HOLD_S_MAX, "a hold does not end")
         await self._until(self._agreed, HEAL_S_MAX, "the replicas do not agree")
@@ -446,8 +463,8 @@ class Scenario:
         await self._until(lambda: not self._open(), HEAL_S_MAX, "a chain does not end")
         await self._until(self._nothing_held, HEAL_S_MAX + HOLD_S_MAX, "a hold does not end")
         await self._until(self._agreed, HEAL_S_MAX, "the replicas do not agree")
-        self.truth.check_transits(GROUPS)
-        for group in range(GROUPS):
+        self.truth.check_transits(len(self.groups))
+        for group in self.groups:
             await self._audit(group)
 
     async def _audit(self, group: int) -> None:
@@ -479,7 +496,7 @@ class Scenario:
     def _agreed(self) -> bool:
         return all(
             len({node.replica.machine.applied_index if node.replica else -1 for node in self._replicas(group)}) == 1
-            for group in range(GROUPS)
+            for group in self.groups
         )
 
     async def _until(self, condition: Any, seconds: float, sentence: str) -> None:
@@ -512,7 +529,7 @@ class Scenario:
         return leader.replica.machine.book.settings if leader is not None and leader.replica is not None else None
 
 
-def _configs() -> tuple[ClusterConfig, ClusterConfig]:
+def _configs(count: int, members: tuple[str, ...]) -> tuple[ClusterConfig, ClusterConfig]:
     """The cluster's file, and an old one that shares the slots otherwise: every router starts with that."""
     limits = LimitsConfig(courier_grace_ms=GRACE_MS, log_record_bytes_target=8 << 10, queue_age_ms_max=2000)
     groups = tuple(
@@ -520,17 +537,16 @@ def _configs() -> tuple[ClusterConfig, ClusterConfig]:
             group=group,
             replicas=tuple(
                 ReplicaConfig(id=name, peer=f"peer-{group}{name}:1", grpc=f"node-{group}{name}:1", folder="")
-                for name in MEMBERS
+                for name in members
             ),
         )
-        for group in range(GROUPS)
+        for group in range(count)
     )
     config = ClusterConfig(
         cluster_id=CLUSTER_ID, hash_seed=HASH_SEED, ledgers=(Ledger(1, "EUR", 2),), groups=groups, limits=limits
     )
-    shares = [(SLOTS * (group + 2) // 5, SLOTS * (group + 3) // 5 - 1) for group in range(GROUPS)]
-    shares[0] = (0, shares[0][1])
-    old = tuple(msgspec.structs.replace(one, slots=(shares[one.group],)) for one in groups)
+    ranges = [(SLOTS * share // count, SLOTS * (share + 1) // count - 1) for share in range(count)]
+    old = tuple(msgspec.structs.replace(one, slots=(ranges[(one.group + 1) % count],)) for one in groups)
     return config, msgspec.structs.replace(config, groups=old)
 
 
@@ -548,22 +564,33 @@ def _flags(flag: AccountFlag) -> list[Any]:
     return [1] if flag is AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS else []
 
 
+@functools.cache
+def _owners(settings: Settings) -> list[int]:
+    """The same few settings are asked for often."""
+    return group_of_slots(settings)
+
+
 def _name(place: Node | RouterNode) -> str:
     return place.address if isinstance(place, Node) else place.name
 
 
-def run_seed(seed: int, chaos_s: float = 4.0, raft: bool | None = None) -> Story:
-    """Run one seed to its end; raise `Violation`, with the story in its `story`."""
+def shape_of(seed: int, groups: int = 3, focus: str | None = None) -> Shape:
+    """What a seed simulates unless told otherwise."""
+    return Shape(groups, seed % RAFT_EVERY == 0, focus)
+
+
+def run_seed(seed: int, chaos_s: float = CHAOS_S, shape: Shape | None = None) -> Story:
+    """Run one seed to its end; raise `Violation`, with the story in its `history`."""
     loop = VirtualLoop()
     loop.set_task_factory(own_tasks)  # type: ignore[arg-type]
     asyncio.set_event_loop(loop)
     with _world(loop) as folder:
-        scenario = Scenario(seed, loop, chaos_s, folder, seed % RAFT_EVERY == 0 if raft is None else raft)
+        scenario = Scenario(seed, loop, chaos_s, folder, shape or shape_of(seed))
         with _product(scenario):
             try:
                 loop.run_until_complete(scenario.run())
             except Violation as violation:
-                violation.story = scenario.story  # type: ignore[attr-defined]
+                violation.history = scenario.story  # type: ignore[attr-defined]
                 raise
             finally:
                 _end(loop, scenario)
@@ -601,6 +628,8 @@ def _product(scenario: Scenario) -> Iterator[None]:
         patches.enter_context(mock.patch("engine.service.neighbours.GroupClient", Client))
         patches.enter_context(mock.patch("engine.service.replica.Applier", Applier))
         patches.enter_context(mock.patch("engine.failpoints.os", Killing))
+        for user in SLOT_USERS:
+            patches.enter_context(mock.patch(f"{user}.group_of_slots", _owners))
         yield
 
 

@@ -50,8 +50,8 @@ class SharedLog:
         return len(self.committed)
 
     def has_quorum(self) -> bool:
-        """Whether enough replicas reach one another."""
-        return len([name for name in self.up if name not in self.cut]) * 2 > len(self.members)
+        """Whether enough replicas reach one another: half of them, as if there were one more that is always up."""
+        return len([name for name in self.up if name not in self.cut]) * 2 >= len(self.members)
 
     def join(self, log: "ReplicaLog") -> None:
         """A replica is up."""

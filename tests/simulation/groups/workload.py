@@ -32,8 +32,9 @@ class Plain(NamedTuple):
 class Writer:
     """Makes chains, each as packed rows. Names say what they are, for the story of a failing seed."""
 
-    def __init__(self, dice: random.Random, accounts: list[list[str]]) -> None:
-        """accounts: by group, the last of each has no limits."""
+    def __init__(self, dice: random.Random, accounts: list[list[str]], other_bodies: float) -> None:
+        """accounts: by group, the last of each has no limits. other_bodies: how often an id has another one."""
+        self._other_bodies = other_bodies
         self._dice = dice
         self._accounts = [name for names in accounts for name in names]
         self._by_group = accounts
@@ -50,20 +51,15 @@ class Writer:
         return chains
 
     def _chain(self) -> bytes:
-        choice = self._dice.random()
-        if choice < 0.08 and self._asked:
+        if self._asked and self._dice.random() < 0.08:
             return self._dice.choice(self._asked)
-        if choice < 0.16 and self._plain:
+        if self._plain and self._dice.random() < self._other_bodies:
             return self._other_body()
-        if choice < 0.22:
-            return self._balancing()
-        if choice < 0.42:
-            return linked(*(self._leg() for _ in range(self._dice.choice((2, 2, 3, 4)))))
-        if choice < 0.6:
-            return self._follower() or self._transfer()
-        if choice < 0.7:
-            return self._hold()
-        return self._transfer()
+        kinds = (self._balancing, self._several, self._follower, self._hold, self._transfer)
+        return self._dice.choices(kinds, (7, 23, 21, 12, 37))[0]() or self._transfer()
+
+    def _several(self) -> bytes:
+        return linked(*(self._leg() for _ in range(self._dice.choice((2, 2, 3, 4)))))
 
     def _leg(self) -> bytes:
         choice = self._dice.random()
@@ -116,11 +112,13 @@ class Writer:
         """The same id, and one thing else. An account that another group owns in its stead is a caller's error that no
         single group can see, unless the debit's group sees both (DESIGN §8)."""
         one, dice = self._dice.choice(self._plain), self._dice
-        choice = dice.random()
-        if choice < 0.4:
+        choice, plain = dice.random(), row(one.name, debit=one.debit, credit=one.credit, amount=one.amount)
+        if choice < 0.25:
             return row(one.name, debit=one.debit, credit=one.credit, amount=one.amount + 1)
-        if choice < 0.7:
+        if choice < 0.5:
             return row(one.name, debit=one.debit, credit=one.credit, amount=one.amount, code=7)
+        if choice < 0.8:
+            return linked(plain, self._transfer())
         others = next(names for names in self._by_group if one.credit in names)
         credit = dice.choice([name for name in others if name not in (one.debit, one.credit)])
         return row(one.name, debit=one.debit, credit=credit, amount=one.amount)
