@@ -34,7 +34,7 @@ class OpenChain(NamedTuple):
     """A chain that waits for its decider here, or a hold of it that is past its deadline."""
 
     position: int
-    """Journal position that pages go by, ascending."""
+    """Journal position that pages go by: the next one is behind the last of this one."""
     deadline_ns: int
     """RESERVED: after which this group may ask the decider to abort; 0: never. HELD: of the hold."""
     word: Word
@@ -131,9 +131,9 @@ class Courier:
             page = await read_page(after, PAGE_CHAINS_MAX)
             await self._begin(page)
             found.update(opened.word.chain.chain_id for opened in page)
-            if len(page) < PAGE_CHAINS_MAX or not self._had_grace(page[-1]):
+            if not page or not self._had_grace(page[-1]):
                 return
-            after = page[-1].position
+            after = max(opened.position for opened in page)
 
     async def at_rest(self) -> None:
         """Wait until nothing is being driven."""

@@ -6,41 +6,54 @@ from typing import Final
 
 import numpy as np
 
-from engine.service.courier import OpenChain, ReadPage
+from engine.rpc.faults import MILLISECOND_NS
+from engine.service.courier import NONE_BEFORE, OpenChain, ReadPage
 from engine.service.replica import Replica
 from engine.storage.open_chains import OpenChain as Found
 
 JOB_CHAINS_MAX: Final = 64
 """Chains read by one job of the apply thread, which has records to apply in between."""
-MILLISECOND_NS: Final = 1_000_000
+HOLDS_EVERY_S: Final = 0.5
+"""Between two looks through all reservations: there may be many, and their deadlines are in seconds."""
 _POSITION: Final = 6
 _TIMESTAMP: Final = 9
-LAST: int = (1 << 63) - 1
-"""A position behind every other: the page is the last one."""
 
 
-def pages_of(replica: Replica) -> tuple[ReadPage, ReadPage]:
-    """Return readers of the chains that wait for their deciders, and of holds that are past their deadline."""
+class OpenPages:
+    """Readers of the chains that wait for their deciders, and of holds that are past their deadline."""
 
-    grace_ns = replica.place.config.limits.courier_grace_ms * MILLISECOND_NS
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._grace_ns = replica.place.config.limits.courier_grace_ms * MILLISECOND_NS
+        self._holds_again_ns = 0
 
-    async def chains(after: int, count: int) -> Sequence[OpenChain]:
+    async def chains(self, after: int, count: int) -> Sequence[OpenChain]:
+        """Read up to `count` chains that have had their grace, behind a position."""
         found: list[Found] = []
-        while len(found) < count:
-            job = partial(_chains, replica, after, replica.now_ns() - grace_ns, min(JOB_CHAINS_MAX, count - len(found)))
-            part = await replica.applier.run(job)
+        while len(found) < count and self._replica.machine.book.open_chain_count:
+            until_ns = self._replica.now_ns() - self._grace_ns
+            job = partial(_chains, self._replica, after, until_ns, min(JOB_CHAINS_MAX, count - len(found)))
+            part = await self._replica.applier.run(job)
             if not part:
                 break
             found += part
-            after = part[-1].word.position
-        return [OpenChain(one.word.position, one.deadline_ns, one.word) for one in found]
+            after = part[-1].position
+        return [OpenChain(one.position, one.deadline_ns, one.word) for one in found]
 
-    async def overdue_holds(after: int, count: int) -> Sequence[OpenChain]:
-        now_ns = replica.now_ns()
-        found = await replica.applier.run(lambda: replica.machine.overdue_holds(now_ns, after, count))
-        return [_hold(one, LAST) for one in found]
+    async def overdue_holds(self, after: int, count: int) -> Sequence[OpenChain]:
+        """Read the chains of up to `count` overdue holds behind a position."""
+        now_ns, machine = self._replica.now_ns(), self._replica.machine
+        if after == NONE_BEFORE and (now_ns < self._holds_again_ns or not machine.book.open_reservation_count):
+            return []
+        self._holds_again_ns = now_ns + int(HOLDS_EVERY_S * 1000) * MILLISECOND_NS
+        found = await self._replica.applier.run(lambda: machine.overdue_holds(now_ns, after, count))
+        return [OpenChain(one.position, one.deadline_ns, one.word) for one in found]
 
-    return chains, overdue_holds
+
+def pages_of(replica: Replica) -> tuple[ReadPage, ReadPage]:
+    """Return the readers of a replica."""
+    pages = OpenPages(replica)
+    return pages.chains, pages.overdue_holds
 
 
 def _chains(replica: Replica, after: int, until_ns: int, count: int) -> Sequence[Found]:
@@ -48,7 +61,3 @@ def _chains(replica: Replica, after: int, until_ns: int, count: int) -> Sequence
     rows = replica.machine.book.open_chains()
     old = int(np.count_nonzero((rows[:, _POSITION].astype(np.int64) > after) & (rows[:, _TIMESTAMP] <= until_ns)))
     return replica.machine.open_chains(after, min(count, old)) if old else []
-
-
-def _hold(found: Found, position: int) -> OpenChain:
-    return OpenChain(position, found.deadline_ns, found.word)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
+from engine.core.kernel_types import RESERVATION_HIGH
 from engine.core.records import Words
 from engine.core.word import Word
 from engine.storage.chain_words import WordReader
@@ -35,11 +36,12 @@ def open_chains(book: Book, words: WordReader, after_position: int, count: int) 
 def overdue_holds(book: Book, words: WordReader, now_ns: int, after_position: int, count: int) -> list[OpenChain]:
     """Return the chains of overdue holds that other groups decide, in order of the position of their HOLD, at most
     `count` holds behind `after_position`."""
-    rows = book.open_reservations()
+    table = book.tables.reservations[: int(book.tables.counters[RESERVATION_HIGH])]
+    # One look at each row of what may be a large table; no deadline, 0, becomes the latest of all.
+    rows = table[table[:, 10] - np.uint64(1) < np.uint64(now_ns)]
     deciders = (rows[:, 14] >> _DECIDER_SHIFT) & _SIXTEEN_BITS
     elsewhere = (deciders != 0) & (deciders != np.uint64(book.group + 1))
-    overdue = (rows[:, 10] != 0) & (rows[:, 10] <= np.uint64(now_ns))
-    chosen = _next(rows[elsewhere & overdue], 12, after_position, count)
+    chosen = _next(rows[elsewhere & (rows[:, 15] != 0)], 12, after_position, count)
     found: dict[bytes, OpenChain] = {}
     for row in chosen:
         word = words.word_at(int(row[12]))
