@@ -44,8 +44,11 @@ class Answering:
 
     def asked(self, steps: npt.NDArray[np.void]) -> StepAnswers:
         """Answer each of `steps`, shape (s,), dtype `STEP`, with the word on record under its chain's id."""
-        first = self._words.first_positions(words_of_ids(steps["chain_id"]))
-        return self.on_record(steps, np.where(first < 0, _NOWHERE, first.astype(np.uint64)))
+        return self.on_record(steps, self._first(steps))
+
+    def _first(self, steps: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+        """Return where the first row under each step's chain id is."""
+        return self._words.first_positions(words_of_ids(steps["chain_id"])).astype(np.uint64)  # -1: nowhere
 
     def complete(
         self, steps: npt.NDArray[np.void], answers: StepAnswers, changed: npt.NDArray[np.bool_]
@@ -58,7 +61,11 @@ class Answering:
         rest = np.flatnonzero(~changed | (steps["step"] == Step.EXPIRE))
         if not len(rest):
             return answers
-        told = self.on_record(steps[rest], answers.answers["position"][rest])
+        positions = answers.answers["position"][rest].copy()
+        nowhere = np.flatnonzero(positions == _NOWHERE)  # it may have been closed by a step of the same record
+        if len(nowhere):
+            positions[nowhere] = self._first(steps[rest[nowhere]])
+        told = self.on_record(steps[rest], positions)
         told.answers["flags"] &= ~np.where(changed[rest], np.uint8(ON_RECORD), np.uint8(0))
         return merge_answers(answers, rest, told)
 

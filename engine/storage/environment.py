@@ -4,7 +4,9 @@ No writemap: a full disk would then be a SIGBUS, not an error. Commits are synce
 `with` block ends without an exception, it survives a power cut.
 """
 
+import ctypes
 import errno
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ READERS_MAX: Final = 256
 DISK_BYTES_FULL: Final = 16 << 20
 """Below this, a write that came back short is put down to a full disk, not to a broken one."""
 DATA_FILE: Final = "data.mdb"
+_MAPS: Final = Path("/proc/self/maps")
 
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DAMAGED: Final = (
@@ -71,6 +74,21 @@ def writing(environment: lmdb.Environment, folder: Path) -> Iterator[lmdb.Transa
     """One synced write transaction: all of it is durable after the block, or none is. Raises `EngineStopped`."""
     with explained(folder), environment.begin(write=True) as transaction:
         yield transaction
+
+
+def forget_pages(folder: Path) -> None:
+    """Take the pages of an environment's data file out of this process's memory, where the system can do that.
+
+    They stay in the system's cache, and come back when they are touched: what was read once does not count as ours for
+    ever. Any thread may be reading meanwhile.
+    """
+    data_file, advise = str((folder / DATA_FILE).resolve()), getattr(ctypes.CDLL(None), "madvise", None)
+    if advise is None or not _MAPS.exists():
+        return
+    for line in _MAPS.read_text().splitlines():
+        if line.endswith(data_file):
+            first, end = (int(address, 16) for address in line.split(" ", 1)[0].split("-"))
+            advise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
 
 
 def disk_bytes_free(folder: Path) -> int:

@@ -25,7 +25,7 @@ from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.answering import Answering
 from engine.storage.block import encode_block
 from engine.storage.checkpoint import Checkpoints
-from engine.storage.environment import writing
+from engine.storage.environment import forget_pages, writing
 from engine.storage.head import Head, write_head
 from engine.storage.ids.known_ids import KnownIds, Later, later_of
 from engine.storage.loading import Loader
@@ -234,6 +234,7 @@ class StateMachine:
 
     def _save(self) -> None:
         short = self._store.is_map_short  # what must be saved goes first
+        checkpoint = self._checkpoints.manifest
         with writing(self._store.environment, self._store.folder) as transaction:
             self._store.journal.append(transaction, self._recent.unsaved())
             write_head(transaction, self._store.state, self._head)
@@ -244,6 +245,8 @@ class StateMachine:
         self._checkpoints.note(self._unsaved_bytes)
         self._saved, self._unsaved_bytes = self._head, 0
         self._recent.saved(self._head.log_index)
+        if self._checkpoints.manifest is not checkpoint:
+            forget_pages(self._store.folder)  # now and then: merges read all that they merge through the map
 
     def _require_sound(self) -> None:
         if self._failed:

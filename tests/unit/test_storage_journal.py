@@ -11,7 +11,7 @@ import pytest
 from engine.core.known import RESULT, Applied
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.block import GENESIS_HASH, encode_block
-from engine.storage.environment import open_environment, writing
+from engine.storage.environment import forget_pages, open_environment, writing
 from engine.storage.journal import Journal
 from engine.storage.recent import ROWS_PER_BLOCK, PackedBlock, RecentBlocks
 from engine.storage.stored_rows import StoredRows
@@ -169,6 +169,32 @@ def test_blocks_from_a_position_begin_with_the_block_that_holds_it(sample: Sampl
         headers = [block.header for block in sample.journal.blocks_from(position)]
         assert headers[0].first_position <= position < headers[0].end_position
         assert headers[-1].log_index == LOG_INDICES[-1]
+
+
+def test_pages_that_are_forgotten_leave_this_process_and_can_be_read_again(tmp_path: Path) -> None:
+    with open_environment(tmp_path, map_bytes_max=1 << 26) as environment:
+        with writing(environment, tmp_path) as transaction:
+            for number in range(64):
+                transaction.put(number.to_bytes(8, "big"), bytes([number]) * (1 << 18))
+        assert read_all(environment) == 64 * (1 << 18)
+        before = resident_bytes(tmp_path)
+        forget_pages(tmp_path)
+        assert before > 8 << 20
+        assert resident_bytes(tmp_path) < before // 4
+        assert read_all(environment) == 64 * (1 << 18)
+
+
+def read_all(environment: lmdb.Environment) -> int:
+    """Touch every page, and check what is there."""
+    with environment.begin(buffers=True) as transaction:
+        return sum(len(value) for key, value in transaction.cursor() if bytes(value) == bytes([key[7]]) * len(value))
+
+
+def resident_bytes(folder: Path) -> int:
+    """What of the data file is in this process's memory."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.endswith(str(folder / "data.mdb")))
+    return int(next(line for line in lines[at:] if line.startswith("Rss:")).split()[1]) << 10
 
 
 def test_an_empty_journal_has_nothing(tmp_path: Path) -> None:

@@ -34,13 +34,20 @@ _KEYS: Final = "u8[::1]"
 @entry(f"void({_SEGMENT}, {_KEYS})")
 def _insert(segment: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]) -> None:
     blocks = np.uint64(len(segment))
-    for number in range(len(keys)):
-        key = keys[number]
-        block = ((key >> _SHIFT_32) * blocks) >> _SHIFT_32
-        bits = (key * _MIX) >> _FIRST_BITS
-        for word in range(_WORDS):
-            segment[block, word] |= _ONE << (bits & _BIT_MASK)
-            bits >>= _BITS
+    touched = _NONE
+    for start in range(0, len(keys), _AHEAD):
+        end = min(start + _AHEAD, len(keys))
+        for number in range(start, end):  # as in `_probe`
+            touched |= segment[((keys[number] >> _SHIFT_32) * blocks) >> _SHIFT_32, 0]
+        for number in range(start, end):
+            key = keys[number]
+            block = ((key >> _SHIFT_32) * blocks) >> _SHIFT_32
+            bits = (key * _MIX) >> _FIRST_BITS
+            for word in range(_WORDS):
+                segment[block, word] |= _ONE << (bits & _BIT_MASK)
+                bits >>= _BITS
+    if touched == _NEVER:  # a stray bit is harmless too
+        segment[0, 0] |= _ONE
 
 
 @entry(f"void({_SEGMENT}, {_KEYS}, b1[::1])")
