@@ -1,0 +1,39 @@
+"""An operator moves leadership to the replica of his choice, and is told who leads then."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from postingengine.v1 import admin_service_pb2, admin_service_pb2_grpc
+from tests.chaos.whole_group import WholeGroup
+
+CALL_S = 10.0
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[WholeGroup]:
+    made = WholeGroup(tmp_path / "cluster")
+    made.start(*made.replicas, "router")
+    yield made
+    made.close()
+
+
+def test_leadership_goes_to_the_replica_that_is_named(cluster: WholeGroup) -> None:
+    leader = cluster.leader()
+    cluster.until_level()
+    with grpc.insecure_channel(cluster.router) as channel:
+        admin = admin_service_pb2_grpc.AdminServiceStub(channel)
+
+        def transfer(to: str) -> str:
+            request = admin_service_pb2.TransferLeadershipRequest(group=0, replica=to)
+            return admin.TransferLeadership(request, timeout=CALL_S).leader
+
+        for other in [name for name in cluster.replicas if name != leader]:
+            assert transfer(other) == other
+            assert cluster.leader() == other
+        with pytest.raises(grpc.RpcError) as refused:
+            transfer("nobody")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "its replicas are" in refused.value.details()
