@@ -36,7 +36,7 @@ def refused(text: str) -> str:
 def test_the_sample_file_is_valid() -> None:
     config = load_config(SAMPLE)
     assert config.groups[0].replicas[0].folder == str(SAMPLE.parent / "data/group-0/a")
-    assert set(group_of_slots(initial_settings(config))) == {0}
+    assert set(group_of_slots(initial_settings(config))) == {0, 1}
 
 
 @pytest.mark.parametrize("key", ["cluster_id", "hash_seed", "ledgers", "groups"])
@@ -100,9 +100,9 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 
 def test_groups_without_slots_share_them_equally() -> None:
     replicas = "replicas: [{id: b, peer: 'h:1', grpc: 'h:2', folder: x}]"
-    config = parse(TEXT.replace("\n# Routers", f"\n  - {{group: 1, {replicas}}}\n# Routers"))
+    config = parse(TEXT.replace("\n# Routers", f"\n  - {{group: 2, {replicas}}}\n# Routers"))
     shares = [(part.group, part.first, part.last) for part in slot_ranges(config.groups)]
-    assert shares == [(0, 0, 2047), (1, 2048, 4095)]
+    assert shares == [(0, 0, 1364), (1, 1365, 2729), (2, 2730, 4095)]
 
 
 def test_a_file_that_differs_from_the_log_is_reported_by_key() -> None:
