@@ -2,16 +2,14 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.storage.block import HASH_AT, HASH_BYTES, HEADER_BYTES, decode_header, hash_of
+from engine.storage.block import HEADER_BYTES, decode_header
 from engine.storage.folder import open_folder
 from engine.storage.head import Head, read_head, write_head
 from engine.storage.sealed import with_checksum
@@ -20,6 +18,7 @@ from engine.storage.verify.report import Noted
 from engine.storage.verify.verify import verify
 from engine.storage.views.views import Views
 from tests.storage_histories import IDENTITY, TINY, History, apply_all, opened
+from tests.storage_tampering import database, rewrite
 
 RECORDS = 40
 
@@ -51,16 +50,6 @@ def refused(folder: Path, code: ExitCode, words: str, **arguments: object) -> No
         verify(folder, **arguments)  # type: ignore[arg-type]
     assert stopped.value.code == code
     assert "\n" not in str(stopped.value)
-
-
-@contextmanager
-def database(folder: Path, name: bytes, environment: str = "store") -> Iterator[lmdb.Cursor]:
-    """A cursor that may change one database."""
-    with (
-        lmdb.open(str(folder / environment), max_dbs=16, map_size=1 << 30) as opened_environment,
-        opened_environment.begin(write=True) as transaction,
-    ):
-        yield transaction.cursor(db=opened_environment.open_db(name, txn=transaction))
 
 
 def test_a_whole_folder_is_verified_and_left_as_it_was(copy: Path) -> None:
@@ -134,32 +123,6 @@ def test_a_block_altered_is_named_by_its_position(copy: Path, at: int) -> None:
         data[at] ^= 1
         cursor.put(cursor.key(), bytes(data))
     refused(copy, ExitCode.DATA_DAMAGED, rf"position {header.first_position} \(log index {header.log_index}\)")
-
-
-def rewrite(folder: Path, change: Callable[[bytearray], None], blocks_from_end: int = 3) -> int:
-    """Alter one block and seal it and all behind it anew, as somebody would who wants it to go unnoticed."""
-    with database(folder, b"journal") as cursor:
-        cursor.last()
-        for _ in range(blocks_from_end):
-            cursor.prev()
-        position = decode_header(bytes(cursor.value())).first_position
-        data = bytearray(cursor.value())
-        change(data)
-        while True:
-            digest = hash_of(bytes(data))
-            data[HASH_AT : HASH_AT + HASH_BYTES] = digest
-            cursor.put(cursor.key(), bytes(data))
-            if not cursor.next():
-                break
-            data = bytearray(cursor.value())
-            data[HASH_AT - HASH_BYTES : HASH_AT] = digest
-    with database(folder, b"state") as cursor:
-        assert cursor.set_key(b"head")
-        raw = bytearray(cursor.value())
-        raw[-HASH_BYTES:] = digest
-        cursor.put(b"head", bytes(raw))
-    shutil.rmtree(folder / "views", ignore_errors=True)
-    return position
 
 
 def first_row_with(data: bytearray, kind: int, outcome: int) -> int:

@@ -68,9 +68,19 @@ class Outcomes:
         steps = steps_of_block(block)
         if steps is not None:
             told = self._model.apply_steps(_as_sent(block, steps), time_ns)
+            _check_digests(block, steps, told)
             return told, told.extra
         units, burned = _units(block)
         return self._model.apply_units(units, time_ns, burned), b""
+
+
+def _check_digests(block: Block, steps: StepRecord, told: StepAnswer) -> None:
+    """A chain's digest must be that of its bodies and plan: whoever obeys a decider trusts it."""
+    for step, answered in zip(steps.steps, told.answers, strict=True):
+        digest = b"" if answered.word is None else answered.word.chain.digest
+        name = step["chain_id"].tobytes().hex()
+        place = f"the block at position {block.header.first_position}"
+        expect(step["digest"].tobytes() == digest, f"{place} has another digest, or another life, of chain {name}")
 
 
 def _as_sent(block: Block, steps: StepRecord) -> StepRecord:
