@@ -22,6 +22,7 @@ import numpy as np
 from bench.bulk import open_stub
 from bench.cluster import BenchCluster, running_cluster
 from bench.contention.accounts import cast_of, create
+from bench.contention.books import Books
 from bench.contention.checks import Moved, Verdict, check
 from bench.contention.drain import drain
 from bench.contention.figures import drain_figures, payroll_figures, ratio_figures
@@ -65,20 +66,22 @@ async def _run(
     shares = Shares(options.cross_share, options.hot_cross_share, options.holds_share, options.zipf_exponent)
     mix, moved, sender = Mix(cast, shares, np.random.default_rng(options.seed)), Moved(cast.ids), Sender(cluster.router)
     gc.freeze()
+    books = Books(cluster.router, options.groups)
     wanted, ratios, payroll, verdicts = options.workloads, None, None, list[Verdict]()
     figures: dict[str, object] = {name: getattr(options, name) for name in ("groups", "replicas", "seed")}
     if set(wanted) & set(MIXES):
-        ratios = await Rounds(sender, cast, mix, moved, _ratio_options(options)).run()
+        ratios = await Rounds(sender, books, cast, mix, moved, _ratio_options(options)).run()
         figures |= ratio_figures(ratios)
-        verdicts.append(await check(cluster.router, moved))
+        verdicts.append(await check(cluster.router, books, moved))
     if "payroll" in wanted:
         payroll = await PayrollRun(sender, cast, mix, moved, _payroll_options(options), options.seed).run()
         figures |= payroll_figures(payroll)
-        verdicts.append(await check(cluster.router, moved))
+        verdicts.append(await check(cluster.router, books, moved))
     if "drain" in wanted:
         figures |= drain_figures(await drain(sender, cast, mix, moved, money=options.drain_money))
-        verdicts.append(await check(cluster.router, moved))
+        verdicts.append(await check(cluster.router, books, moved))
     await sender.close()
+    await books.close()
     figures["differences"] = sum(one.differences for one in verdicts)
     figures["books_balanced"] = all(one.balanced for one in verdicts)
     return figures, ratios, payroll
@@ -108,8 +111,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workloads", type=_workloads, default=WORKLOADS, help=f"of {','.join(WORKLOADS)}")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--groups", type=int, default=1)
-    parser.add_argument("--replicas", type=int, default=3, help="of each group")
+    parser.add_argument("--groups", type=int, default=2)
+    parser.add_argument("--replicas", type=int, default=1, help="of each group")
     parser.add_argument("--accounts", type=int, default=10_000, help="ordinary accounts of the mixes")
     parser.add_argument("--report", default=".build/bench", help="folder for the JSON line and the page")
     mixes = parser.add_argument_group("mixes")

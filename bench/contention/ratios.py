@@ -5,12 +5,15 @@ and what is told is the median over the rounds of a mix's rate by the uniform ra
 """
 
 import statistics
+import sys
+import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from bench.contention.accounts import BANK, PAYER, Cast
+from bench.contention.books import Books
 from bench.contention.checks import Moved
 from bench.contention.mixes import Mix, crossing_share
 from bench.contention.sending import Sender, Slice, post_all
@@ -18,11 +21,13 @@ from engine.core.outcomes import Outcome
 from engine.core.records import Words
 
 UNIFORM: Final = "uniform"
-WARM_UP_BATCHES: Final = 8
+LIMITED: Final = "hot-debit-limited"
+WARM_UPS: Final = 2
+WARM_UP_BATCHES: Final = 4
 SLICE_BATCHES_MIN: Final = 3
 SLICE_BATCHES_MAX: Final = 64
 LAST_STRETCH_PART: Final = 2
-"""Of the last stretch, one transfer in so many finds money."""
+"""Of the last stretch, about one transfer in so many finds money."""
 
 
 class RatioOptions(NamedTuple):
@@ -66,49 +71,60 @@ class Ratios(NamedTuple):
 class Rounds:
     """One measurement."""
 
-    def __init__(self, sender: Sender, cast: Cast, mix: Mix, moved: Moved, options: RatioOptions) -> None:
-        self._sender, self._cast, self._mix, self._moved, self._options = sender, cast, mix, moved, options
+    def __init__(self, sender: Sender, books: Books, cast: Cast, mix: Mix, moved: Moved, options: RatioOptions) -> None:
+        self._sender, self._books, self._cast, self._mix = sender, books, cast, mix
+        self._moved, self._options = moved, options
 
     async def run(self) -> Ratios:
         """Warm up, measure in rounds, then exhaust the limited account."""
-        count = await self._batches_a_slice()
         names = (UNIFORM, *self._options.mixes)
-        slices = {name: [self._batches(name, count) for _ in range(self._options.rounds)] for name in names}
-        last = self._batches("hot-debit-limited", count) if "hot-debit-limited" in names else []
-        if last:
-            await self._fund([batch for one in slices["hot-debit-limited"] for batch in one], last)
+        counts = {name: await self._batches_a_slice(name) for name in names}
+        slices = {name: [self._batches(name, counts[name]) for _ in range(self._options.rounds)] for name in names}
+        await self._fund([batch for one in slices.get(LIMITED, ()) for batch in one])
         per_s: dict[str, list[float]] = {name: [] for name in names}
         for number in range(self._options.rounds):
             for name in (*names[number % len(names) :], *names[: number % len(names)]):
                 per_s[name].append((await self._post(slices[name][number])).per_s)
+                print(f"round {number + 1}: {name} at {per_s[name][-1]:,.0f} transfers a second", file=sys.stderr)
         crossing = {
             name: crossing_share(self._cast, [batch for one in slices[name] for batch in one]) for name in names
         }
-        if not last:
+        if LIMITED not in names:
             return Ratios(per_s, crossing, None, None, 0, 0)
-        beside = await self._post(self._batches(UNIFORM, count))
+        beside = await self._post(self._batches(UNIFORM, counts[UNIFORM]))
+        last = self._batches(LIMITED, counts[LIMITED])
+        await self._fund(last[::LAST_STRETCH_PART])
         stretch = await self._post(last, may_refuse=True)
         refused = sum(int((outcomes != Outcome.POSTED).sum()) for outcomes in stretch.outcomes)
         return Ratios(per_s, crossing, stretch, beside, refused, int(self._moved.net[PAYER]))
 
-    async def _batches_a_slice(self) -> int:
-        """Warm up; return how many batches take about `slice_s`."""
-        await self._post(self._batches(UNIFORM, WARM_UP_BATCHES))
-        rate = self._options.rate or (await self._post(self._batches(UNIFORM, WARM_UP_BATCHES))).per_s
+    async def _batches_a_slice(self, name: str) -> int:
+        """Warm up; return how many batches of a mix take about `slice_s`."""
+        rate = self._options.rate
+        for _ in range(WARM_UPS):
+            batches = self._batches(name, WARM_UP_BATCHES)
+            if name == LIMITED:
+                await self._fund(batches)
+            done = await self._post(batches)
+            rate = self._options.rate or done.per_s
         wanted = round(rate * self._options.slice_s / self._options.batch_rows)
         return min(max(wanted, SLICE_BATCHES_MIN), SLICE_BATCHES_MAX)
 
     def _batches(self, name: str, count: int) -> list[Words]:
         return [self._mix.batch(name, self._options.batch_rows) for _ in range(count)]
 
-    async def _fund(self, ample: Sequence[Words], last: Sequence[Words]) -> None:
-        """Give the limited account what the rounds spend, and half of the last stretch."""
-        money = sum(int(batch[:, 6].sum()) for batch in ample)
-        money += sum(int(batch[:, 6].sum()) for batch in last) // LAST_STRETCH_PART
-        await self._post([self._mix.between(np.array([[BANK, PAYER]]), np.array([money]))])
+    async def _fund(self, batches: Sequence[Words]) -> None:
+        """Give the limited account what these batches spend."""
+        money = sum(int(batch[:, 6].sum()) for batch in batches)
+        if money:
+            await self._post([self._mix.between(np.array([[BANK, PAYER]]), np.array([money]))])
 
     async def _post(self, batches: Sequence[Words], *, may_refuse: bool = False) -> Slice:
+        """Post a slice; its time ends when nothing of it is on its way any more, or the next mix would pay for it."""
+        started = time.perf_counter()
         done = await post_all(self._sender, batches, in_flight=self._options.in_flight, rate=self._options.rate)
+        await self._books.until_settled()
+        done = done._replace(seconds=time.perf_counter() - started)
         self._moved.add(batches, done.outcomes)
         outcomes = np.concatenate(done.outcomes)
         allowed = (Outcome.POSTED, Outcome.INSUFFICIENT_FUNDS) if may_refuse else (Outcome.POSTED,)
