@@ -102,6 +102,7 @@ def _payroll_options(options: argparse.Namespace) -> PayrollOptions:
         options.phase_s,
         options.payroll_s,
         options.cards_share,
+        max(0.0, options.cross_share),
         options.capture_s,
         options.in_flight,
     )
@@ -121,7 +122,7 @@ def _options() -> argparse.Namespace:
     mixes.add_argument("--batch", type=int, default=8190, help="rows of a call")
     mixes.add_argument("--in-flight", type=int, default=4, help="calls at a time")
     mixes.add_argument("--rate", type=float, default=0.0, help="rows a second; 0: as fast as they go")
-    mixes.add_argument("--cross-share", type=float, default=0.0, help="of ordinary transfers; below 0: as it happens")
+    mixes.add_argument("--cross-share", type=float, default=0.0, help="of ordinary transfers and live payments")
     mixes.add_argument("--hot-cross-share", type=float, default=-1.0, help="of hot ones; below 0: as it happens")
     mixes.add_argument("--holds-share", type=float, default=0.0, help="of local transfers: reserved, then committed")
     mixes.add_argument("--zipf-exponent", type=float, default=1.1)

@@ -41,6 +41,8 @@ class PayrollOptions(NamedTuple):
     during_s: float
     cards: float
     """The part of the payers who pay by card: a reservation and its capture, two live payments."""
+    crossing: float
+    """The part of live payments whose accounts live in two groups; wages cross as the employees happen to lie."""
     capture_s: float
     """A reservation is captured so long after it was due."""
     in_flight: int
@@ -95,6 +97,7 @@ class PayrollRun:
     def __init__(self, sender: Sender, cast: Cast, mix: Mix, moved: Moved, options: PayrollOptions, seed: int) -> None:
         self._sender, self._cast, self._mix, self._moved, self._options = sender, cast, mix, moved, options
         self._rng = np.random.default_rng([seed, 2])
+        self._many_groups = len(set(cast.groups.tolist())) > 1
         self._ended: dict[int, asyncio.Future[None]] = {}
         self._samples: list[Sample] = []
         self._rows: list[Words] = []
@@ -169,12 +172,13 @@ class PayrollRun:
 
     def _payment(self, *, card: bool) -> Words:
         """Let an employee pay another one, or reserve money for a merchant."""
-        payers = self._cast.employees
+        groups, payers = self._cast.groups, self._cast.employees
         payees = self._cast.merchants if card else payers
-        payer, payee = int(self._rng.integers(0, len(payers))), int(self._rng.integers(0, len(payees) - 1))
-        if not card and payee >= payer:
-            payee += 1  # anybody but the payer
-        row = self._mix.between(np.array([[payers[payer], payees[payee]]]), self._rng.integers(1, AMOUNT_MAX + 1, 1))
+        crosses = self._many_groups and self._rng.random() < self._options.crossing
+        payer = payee = int(self._rng.integers(payers.start, payers.stop))
+        while payee == payer or (groups[payer] != groups[payee]) != crosses:
+            payee = int(self._rng.integers(payees.start, payees.stop))
+        row = self._mix.between(np.array([[payer, payee]]), self._rng.integers(1, AMOUNT_MAX + 1, 1))
         return reserving(row) if card else row
 
     async def _serve(self, live: list[_Due], started: float) -> None:

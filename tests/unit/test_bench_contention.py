@@ -143,7 +143,7 @@ async def test_the_drain_tells_false_refusals_and_overdrafts_from_an_account_tha
 
 
 def live_rows(cards: float) -> tuple[Words, list[float]]:
-    options = PayrollOptions(1000, 1000, 2, 3, cards, 0.5, 4)
+    options = PayrollOptions(1000, 1000, 2, 3, cards, 0.2, 0.5, 4)
     run = PayrollRun(None, cast(), mix(), Moved(cast().ids), options, seed=1)  # type: ignore[arg-type]
     live = run._live(WARM_UP_S + 7)
     for one in live:
@@ -162,11 +162,12 @@ def test_live_payments_are_due_at_the_rate_that_is_wanted_and_captures_follow_th
     assert at_s == sorted(at_s)
     assert len(words) == pytest.approx(1000 * (WARM_UP_S + 7), rel=0.02)
     assert (kinds == Kind.RESERVE).sum() == (kinds == Kind.COMMIT).sum()
+    assert crossing_share(cast(), [words]) == pytest.approx(0.2, abs=0.03)
     assert (kinds == Kind.RESERVE).mean() == pytest.approx(cards / (1 + cards), abs=0.03)
 
 
 def test_wages_are_paid_by_the_employer_to_all_employees_in_turn() -> None:
-    options = PayrollOptions(1000, 1000, 2, 3, 0.5, 0.5, 4)
+    options = PayrollOptions(1000, 1000, 2, 3, 0.5, 0, 0.5, 4)
     wages = np.concatenate(PayrollRun(None, cast(), mix(), Moved(cast().ids), options, 1)._wages())  # type: ignore[arg-type]
     assert len(wages) == 3000
     assert (wages[:, 2:4] == cast().ids[EMPLOYER]).all()
