@@ -4,6 +4,8 @@ or wrong ones."""
 from random import Random
 from typing import Final
 
+import numpy as np
+
 from engine.core.model_state import Event, pack, unpack
 from engine.core.model_steps import StepModel
 from engine.core.outcomes import Outcome
@@ -12,7 +14,7 @@ from engine.core.records import AMOUNT_ALL, FOLLOWERS, Flag, Kind, as_words
 from engine.core.step_answers import asked_amount
 from engine.core.step_record import StepRecord, join_steps, legs_carried, steps_of
 from engine.core.validation import faults_of
-from engine.core.word import Order, State, Step, Word
+from engine.core.word import WHOLE, Order, State, Step, Word
 from tests.core_histories import BALANCING, SECOND, History, name, settings
 from tests.core_twins import Twins
 
@@ -103,7 +105,22 @@ class StepHistory(History):
         self.sent.append(order)
         word = self.steps_model.words.get(order.chain.chain_id)
         times = self.time + self.random.randint(0, 5) * SECOND if word or self.chance(2) else 0
-        return steps_of([order], [times])
+        record = steps_of([order], [times])
+        return self.spoiled_step(record) if order.step not in WHOLE and self.chance(20) else record
+
+    def spoiled_step(self, record: StepRecord) -> StepRecord:
+        """Return the step with a row that is not the one on record: another body, sides or leg."""
+        rows, sides = record.rows.copy(), record.sides.copy()
+        choice = self.random.randrange(4)
+        if choice == 0:
+            rows[0, 10] ^= np.uint64(1)
+        elif choice == 1:
+            rows[0, 2] ^= np.uint64(1 << 60)
+        elif choice == 2:
+            rows[-1, 15] ^= np.uint64(1 << 48)
+        else:
+            sides[-1] = sides[-1][::-1]
+        return record._replace(rows=rows, sides=sides)
 
     def open_chain(self) -> Chain:
         """Return a chain that is under way, if there is one."""

@@ -5,9 +5,17 @@ from typing import Final
 import numpy as np
 
 from engine.core.compiled import outlined
-from engine.core.kernel_open_chains import STEP_DIGEST, first_row_of, step_leg_of
-from engine.core.kernel_reservations import OPEN, REMAINING, decided_here, mark_ended, obey
-from engine.core.kernel_step_rows import answer_changed, answer_ignored, set_step_amount, store_step, stored_of_id
+from engine.core.kernel_accounts import M32
+from engine.core.kernel_open_chains import first_row_of, step_leg_of
+from engine.core.kernel_reservations import LEDGER, OPEN, REMAINING, decided_here, mark_ended, obey
+from engine.core.kernel_step_rows import (
+    answer_changed,
+    answer_ignored,
+    is_of_chain,
+    set_step_amount,
+    store_step,
+    stored_of_id,
+)
 from engine.core.kernel_tables import find_reservation
 from engine.core.kernel_types import Steps, Tables, Work
 from engine.core.kernel_u128 import I64, ONE, ZERO, less
@@ -32,13 +40,15 @@ def expire_elsewhere(tables: Tables, work: Work, steps: Steps, number: I64, at: 
         answer_ignored(work, steps, number, stored)
         return at
     back_low, back_high = steps.given_back[i, 0], steps.given_back[i, 1]
+    for word in range(2, 6):
+        work.batch[i, word] = tables.reservations[row, word]
+    work.batch[i, 14] = tables.reservations[row, LEDGER] & M32
     obey(tables, row, ZERO, ZERO, back_low, back_high, np.uint64(_EXPIRED), False)
     mark_ended(work, stored, _EXPIRED)
     work.batch[i, 6], work.batch[i, 7] = back_low, back_high
     work.asked[i, 0], work.asked[i, 1] = back_low, back_high
     work.batch[i, 8], work.batch[i, 9] = work.batch[i, 0], work.batch[i, 1]
     work.batch[i, 10] = work.batch[i, 11] = work.batch[i, 12] = ZERO
-    work.batch[i, 14] &= np.uint64(0xFFFFFFFF)
     work.batch[i, 15] = _KIND
     store_step(work, steps, number, i, at, _POSTED, step_leg_of(steps.steps, number), _HELD)
     steps.given_back[at, 0], steps.given_back[at, 1] = back_low, back_high
@@ -52,13 +62,7 @@ def _is_heard(tables: Tables, work: Work, steps: Steps, number: I64, i: I64, sto
     """Whether the hold is HELD here, of the very chain, decided elsewhere, and has that much left."""
     if tables.reservations[row, OPEN] != ONE or decided_here(tables, row):
         return False
-    known, wanted = len(work.known_rows), steps.steps[number]
-    if stored < known:
-        low, high = work.known_digest[stored, 0], work.known_digest[stored, 1]
-    else:
-        own = steps.steps[work.row_step[stored - known]]
-        low, high = own[STEP_DIGEST], own[STEP_DIGEST + 1]
-    if low != wanted[STEP_DIGEST] or high != wanted[STEP_DIGEST + 1]:
+    if not is_of_chain(work, steps, number, stored):
         return False
     rest = tables.reservations[row]
     return not less(rest[REMAINING], rest[REMAINING + 1], steps.given_back[i, 0], steps.given_back[i, 1])

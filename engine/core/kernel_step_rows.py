@@ -7,7 +7,7 @@ import numpy as np
 from engine.core.compiled import helper, outlined
 from engine.core.kernel_accounts import M32, SHIFT_32
 from engine.core.kernel_open_chains import STEP_DIGEST, step_of
-from engine.core.kernel_stored import find_in_batch, list_in_batch, stored_position
+from engine.core.kernel_stored import find_in_batch, list_in_batch, stored_asked, stored_position
 from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIMESTAMP, Steps, Work
 from engine.core.kernel_u128 import FULL, I64, ONE, U8, U64, ZERO
 from engine.core.step_answers import ON_RECORD
@@ -16,6 +16,7 @@ from engine.core.word import Step
 _SHIFT_8: Final = np.uint64(8)
 _SHIFT_16: Final = np.uint64(16)
 _SHIFT_48: Final = np.uint64(48)
+_LEG_MASK: Final = np.uint64(0x1FFF)
 _SHIFT_61: Final = np.uint64(61)
 _ON_RECORD: Final = np.uint64(ON_RECORD)
 _RESERVE: Final = np.uint64(Step.RESERVE)
@@ -31,6 +32,36 @@ def stored_of_id(work: Work, i: I64) -> I64:
     if work.id_row[i] >= 0:
         return work.id_row[i]
     return find_in_batch(work, work.hashes[i], work.batch[i, 0], work.batch[i, 1])
+
+
+@helper
+def is_of_chain(work: Work, steps: Steps, number: I64, stored: I64) -> bool:
+    """Whether a stored record is of the very chain that a step is for."""
+    known = len(work.known_rows)
+    if stored < known:
+        low, high = work.known_digest[stored, 0], work.known_digest[stored, 1]
+    else:
+        by_step = work.row_step[stored - known]
+        low, high = steps.steps[by_step, STEP_DIGEST], steps.steps[by_step, STEP_DIGEST + 1]
+    differs = (low ^ steps.steps[number, STEP_DIGEST]) | (high ^ steps.steps[number, STEP_DIGEST + 1])
+    return bool(differs == ZERO)
+
+
+@helper
+def is_on_record(work: Work, steps: Steps, number: I64, i: I64) -> bool:
+    """Whether record `i` is the very leg of the step's chain that registered its id, body and sides."""
+    stored, known = stored_of_id(work, i), len(work.known_rows)
+    if stored < 0 or not is_of_chain(work, steps, number, stored):
+        return False
+    low, high = stored_asked(work, stored)
+    differs = (work.asked[i, 0] ^ low) | (work.asked[i, 1] ^ high)
+    row = work.known_rows[stored] if stored < known else work.batch[stored - known]
+    sides = work.known_sides[stored] if stored < known else work.sides[stored - known]
+    for word in range(2, 15):
+        if word < 6 or (word > 7 and word != 13):
+            differs |= row[word] ^ work.batch[i, word]
+    differs |= (row[15] ^ work.batch[i, 15]) & (M32 | (_LEG_MASK << _SHIFT_48))
+    return bool(differs == ZERO and sides[0] == work.sides[i, 0] and sides[1] == work.sides[i, 1])
 
 
 @helper

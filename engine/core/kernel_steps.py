@@ -41,6 +41,7 @@ from engine.core.kernel_step_expiry import expire_elsewhere
 from engine.core.kernel_step_rows import (
     answer_changed,
     answer_ignored,
+    is_on_record,
     set_step_amount,
     store_step,
     stored_of_id,
@@ -309,12 +310,17 @@ def _set_far_words(work: Work, steps: Steps, number: I64, stored: I64, state: U8
 
 @helper
 def _fits(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, chain: I64) -> bool:
-    """Whether a decider that keeps to the protocol can have said this: no more than what is secured, or held."""
-    if step == _RELEASE_STEP:
-        return True
+    """Whether a decider that keeps to the protocol can have said this: of the legs on record, no more than what is
+    secured, or held."""
     first, count = first_row_of(steps.steps, number), row_count_of(steps.steps, number)
+    if np.int64(legs_of(steps.steps, number)) < count:
+        return False
     for i in range(first, first + count):
+        if not is_on_record(work, steps, number, i):
+            return False
         kind = kind_of(work.batch[i, 15])
+        if step == _RELEASE_STEP:
+            continue
         if kind == COMMIT or kind == RELEASE:
             releases_more = kind == RELEASE and work.batch[i, 6] | work.batch[i, 7] != ZERO
             if releases_more or not _fits_hold(tables, work, steps, i):

@@ -251,8 +251,10 @@ class StepModel(Legs, Model):
             return self._position_of(legs[0].event.id)
         if word.chain.digest != received.digest:
             return word.position
+        if not all(self._fits(received, leg, word) for leg in legs):
+            return self._position_of(legs[0].event.id)
         order = self._order(received, word.chain)
-        if not is_heard(word, order) or not all(self._fits(received, leg, word) for leg in legs):
+        if not is_heard(word, order):
             return self._position_of(legs[0].event.id)
         position, timestamp_ns = self._position, self.time + len(self._rows)
         self.secure([leg._replace(amount=word.amounts[leg.number]) for leg in legs], received.decider, -1, position)
@@ -273,8 +275,13 @@ class StepModel(Legs, Model):
             self.run_leg(leg, stored, stored.place, held)
 
     def _fits(self, received: Received, leg: Leg, word: Word) -> bool:
-        """Whether a decider that keeps to the protocol can have said this: no more than what is secured, or held."""
-        kind = leg.event.kind
+        """Whether a decider that keeps to the protocol can have said this: of the legs on record, no more than what is
+        secured, or held."""
+        kind, stored = leg.event.kind, self.history.get(leg.event.id)
+        if stored is None or stored.place is None or (stored.event, stored.place.side) != (leg.event, leg.side):
+            return False
+        if word.chain.rows[leg.number * 128 :][:16] != leg.event.id:
+            return False
         if received.step is Step.RELEASE:
             return True
         if kind in (Kind.COMMIT, Kind.RELEASE):
@@ -298,7 +305,8 @@ class StepModel(Legs, Model):
         word = self.word(stored.place.chain_id)
         if word is None or stored.ended is not None or word.chain.digest != received.digest:
             return stored.position
-        order = self._order(received._replace(leg=leg.number), word.chain)
+        leg = leg._replace(number=stored.chain.legs.index(stored))
+        order = self._order(received._replace(leg=leg.number, legs=[leg]), word.chain)
         if not is_heard(word, order) or leg.given_back > stored.remaining:
             return stored.position
         position, timestamp_ns = self._position, self.time + len(self._rows)
@@ -307,11 +315,11 @@ class StepModel(Legs, Model):
         row = Event(
             id=leg.event.id,
             kind=Kind.EXPIRE,
-            debit=leg.event.debit,
-            credit=leg.event.credit,
+            debit=stored.event.debit,
+            credit=stored.event.credit,
             amount=leg.given_back,
             followed=leg.event.id,
-            ledger=leg.event.ledger,
+            ledger=stored.event.ledger,
         )
         self._write_row(
             Step.EXPIRE, Leg(row, leg.side, received.leg, 0), Outcome.POSTED, leg.given_back, leg.given_back
