@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+import click
+
 from cli.amounts import amount_text
 from cli.ids import id_text
 from cli.output import print_json, print_table
@@ -39,8 +41,12 @@ def print_accounts(server: Server, answers: Iterable[AccountAnswer], *, as_json:
     """Print accounts as a table, or as JSON with whole minor units."""
     if as_json:
         print_json([account_json(server, answer) for answer in answers])
-    else:
-        print_table(COLUMNS, [_row(server, answer.state) for answer in answers], numbers=NUMBERS)
+        return
+    shown = list(answers)
+    print_table(COLUMNS, [_row(server, answer.state) for answer in shown], numbers=NUMBERS)
+    ages = [answer.read_at.stale_ms for answer in shown if answer.read_at.HasField("stale_ms")]
+    if ages:
+        click.echo(f"stale: at most {max(ages)} ms old")
 
 
 def account_json(server: Server, answer: AccountAnswer) -> dict[str, object]:
@@ -67,6 +73,7 @@ def account_json(server: Server, answer: AccountAnswer) -> dict[str, object]:
             "group": answer.read_at.group,
             "log_index": answer.read_at.log_index,
             "as_of": time_text(answer.read_at.as_of),
+            "stale_ms": answer.read_at.stale_ms if answer.read_at.HasField("stale_ms") else None,
         },
     }
 

@@ -64,6 +64,8 @@ class ReadPoint(NamedTuple):
     log_index: int
     as_of: int
     """Nanoseconds UTC."""
+    stale_ms: int | None = None
+    """Of a stale read: how old it is at most, milliseconds; None where the replica has heard no leader."""
 
 
 class Balance(NamedTuple):

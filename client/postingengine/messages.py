@@ -95,7 +95,8 @@ def log_index_pairs(log_indexes: Iterable[types_pb2.GroupLogIndex]) -> tuple[tup
 
 def read_point(point: types_pb2.ReadPoint) -> ReadPoint:
     """Read what an answer is true at."""
-    return ReadPoint(point.group, point.log_index, point.as_of)
+    stale_ms = point.stale_ms if point.HasField("stale_ms") else None
+    return ReadPoint(point.group, point.log_index, point.as_of, stale_ms)
 
 
 def account_state(state: account_pb2.AccountState, point: types_pb2.ReadPoint, scale: int) -> AccountState:

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
+from math import ceil
 from typing import Final, NamedTuple, TypeVar
 
 from engine.config import ClusterConfig, ReplicaConfig, group_config, initial_settings
@@ -90,6 +92,7 @@ class Replica:
         self._upkeep: asyncio.Task[None] | None = None
         self._genesis: asyncio.Task[None] | None = None
         self._role = Role.FOLLOWER
+        self._read_since_s: float | None = None
         self._stopping = False
 
     async def start(self) -> None:
@@ -162,14 +165,17 @@ class Replica:
         try:
             async with asyncio.timeout_at(deadline_s):
                 await self._fresh(consistency)
-                return await self.applier.run(job)
+                return await self.applier.run(partial(self._with_age, self._true_since_s(consistency), job))
         except TimeoutError:
             raise CallFailed(deadline_passed(_LATE)) from None
 
     def read_point(self) -> ReadPoint:
         """Return what the state is true at. On the apply thread."""
         return ReadPoint(
-            group=self.place.group, log_index=self.machine.applied_index, as_of=self.machine.book.last_timestamp_ns
+            group=self.place.group,
+            log_index=self.machine.applied_index,
+            as_of=self.machine.book.last_timestamp_ns,
+            stale_ms=None if self._read_since_s is None else ceil((time.monotonic() - self._read_since_s) * 1000),
         )
 
     async def leader(self, within_s: float) -> str:
@@ -200,6 +206,22 @@ class Replica:
         return settings
 
     # -- freshness
+
+    def _true_since_s(self, consistency: Consistency) -> float | None:
+        """For a stale read: when, on the monotonic clock, this replica had applied all that it knew to be committed.
+
+        Asked for before the job is queued: what is handed over while it waits makes the answer no younger.
+        """
+        if consistency.WhichOneof("level") != "stale":
+            return None
+        ages = getattr(self.log, "staleness_s", None)
+        age_s = 0.0 if ages is None else ages()
+        return None if age_s is None else time.monotonic() - age_s
+
+    def _with_age(self, since_s: float | None, job: Callable[[], T]) -> T:
+        """Run a job on the apply thread that may ask for its `read_point`."""
+        self._read_since_s = since_s
+        return job()
 
     async def _fresh(self, consistency: Consistency) -> None:
         """Return once everything that the read must see has been handed to the apply thread."""

@@ -40,6 +40,12 @@ def paid(cluster: WholeGroup, *options: str) -> int:
     return int(json.loads(done.stdout)[0]["balance"])
 
 
+def age_ms(cluster: WholeGroup) -> int:
+    """Return how old a stale read says that it is."""
+    done = ask(cluster, "balance", ACCOUNTS[1], "--json", "--stale")
+    return int(json.loads(done.stdout)[0]["read_at"]["stale_ms"])
+
+
 def test_one_two_and_all_replicas_away(cluster: WholeGroup, tmp_path: Path) -> None:
     for name in ACCOUNTS:
         assert ask(cluster, "accounts", "create", name, "--ledger", "EUR").returncode == 0
@@ -56,6 +62,7 @@ def test_one_two_and_all_replicas_away(cluster: WholeGroup, tmp_path: Path) -> N
     assert refused.returncode in {ExitCode.UNREACHABLE, ExitCode.REFUSED}, refused
     assert "same id" in refused.stderr
     assert paid(cluster, "--stale") == 200
+    assert 0 < age_ms(cluster) < age_ms(cluster)  # older each time: nobody tells it what else is committed
     assert ask(cluster, "balance", ACCOUNTS[1], deadline_s=IMPATIENCE_S).returncode != 0
 
     cluster.start(first)  # one of them is back: the same id is asked again

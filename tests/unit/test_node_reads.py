@@ -58,6 +58,15 @@ async def test_an_account_reads_back_whole_with_its_read_point(node: Node) -> No
     assert bob.state.version == 1
     assert fault_of(nobody.fault).reason == "ACCOUNT_NOT_FOUND"  # type: ignore[union-attr]
     assert alice.read_at.log_index > 0
+    assert not alice.read_at.HasField("stale_ms")
+
+
+async def test_a_stale_read_says_how_old_it_may_be(node: Node) -> None:
+    request = posting.GetAccountsRequest(ids=[ALICE], consistency=STALE)
+    (alice,) = (await node.posting.GetAccounts(request, timeout=5)).accounts
+    assert alice.read_at.HasField("stale_ms")
+    # A log without peers knows all that is committed.
+    assert alice.read_at.stale_ms < 5000
 
 
 async def test_updates_need_the_version_and_take_effect(node: Node) -> None:

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpostingengine/v1/types.proto\x12\x10postingengine.v1\"$\n\x07Uint128\x12\x0b\n\x03low\x18\x01 \x01(\x06\x12\x0c\n\x04high\x18\x02 \x01(\x06\"#\n\x06Int128\x12\x0b\n\x03low\x18\x01 \x01(\x06\x12\x0c\n\x04high\x18\x02 \x01(\x06\"5\n\x06Ledger\x12\x0e\n\x06ledger\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05scale\x18\x03 \x01(\r\"1\n\rGroupLogIndex\x12\r\n\x05group\x18\x01 \x01(\r\x12\x11\n\tlog_index\x18\x02 \x01(\x04\"<\n\tReadPoint\x12\r\n\x05group\x18\x01 \x01(\r\x12\x11\n\tlog_index\x18\x02 \x01(\x04\x12\r\n\x05\x61s_of\x18\x03 \x01(\x06\"\xa5\x02\n\x0b\x43onsistency\x12\x42\n\x0clinearizable\x18\x01 \x01(\x0b\x32*.postingengine.v1.Consistency.LinearizableH\x00\x12\x39\n\x08\x61t_least\x18\x02 \x01(\x0b\x32%.postingengine.v1.Consistency.AtLeastH\x00\x12\x34\n\x05stale\x18\x03 \x01(\x0b\x32#.postingengine.v1.Consistency.StaleH\x00\x1a\x0e\n\x0cLinearizable\x1a?\n\x07\x41tLeast\x12\x34\n\x0blog_indexes\x18\x01 \x03(\x0b\x32\x1f.postingengine.v1.GroupLogIndex\x1a\x07\n\x05StaleB\x07\n\x05level*A\n\x05\x42\x61sis\x12\x15\n\x11\x42\x41SIS_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42\x41SIS_BOOKED\x10\x01\x12\x0f\n\x0b\x42\x41SIS_VALUE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpostingengine/v1/types.proto\x12\x10postingengine.v1\"$\n\x07Uint128\x12\x0b\n\x03low\x18\x01 \x01(\x06\x12\x0c\n\x04high\x18\x02 \x01(\x06\"#\n\x06Int128\x12\x0b\n\x03low\x18\x01 \x01(\x06\x12\x0c\n\x04high\x18\x02 \x01(\x06\"5\n\x06Ledger\x12\x0e\n\x06ledger\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05scale\x18\x03 \x01(\r\"1\n\rGroupLogIndex\x12\r\n\x05group\x18\x01 \x01(\r\x12\x11\n\tlog_index\x18\x02 \x01(\x04\"`\n\tReadPoint\x12\r\n\x05group\x18\x01 \x01(\r\x12\x11\n\tlog_index\x18\x02 \x01(\x04\x12\r\n\x05\x61s_of\x18\x03 \x01(\x06\x12\x15\n\x08stale_ms\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_stale_ms\"\xa5\x02\n\x0b\x43onsistency\x12\x42\n\x0clinearizable\x18\x01 \x01(\x0b\x32*.postingengine.v1.Consistency.LinearizableH\x00\x12\x39\n\x08\x61t_least\x18\x02 \x01(\x0b\x32%.postingengine.v1.Consistency.AtLeastH\x00\x12\x34\n\x05stale\x18\x03 \x01(\x0b\x32#.postingengine.v1.Consistency.StaleH\x00\x1a\x0e\n\x0cLinearizable\x1a?\n\x07\x41tLeast\x12\x34\n\x0blog_indexes\x18\x01 \x03(\x0b\x32\x1f.postingengine.v1.GroupLogIndex\x1a\x07\n\x05StaleB\x07\n\x05level*A\n\x05\x42\x61sis\x12\x15\n\x11\x42\x41SIS_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42\x41SIS_BOOKED\x10\x01\x12\x0f\n\x0b\x42\x41SIS_VALUE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'postingengine.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BASIS']._serialized_start=589
-  _globals['_BASIS']._serialized_end=654
+  _globals['_BASIS']._serialized_start=625
+  _globals['_BASIS']._serialized_end=690
   _globals['_UINT128']._serialized_start=50
   _globals['_UINT128']._serialized_end=86
   _globals['_INT128']._serialized_start=88
@@ -42,13 +42,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GROUPLOGINDEX']._serialized_start=180
   _globals['_GROUPLOGINDEX']._serialized_end=229
   _globals['_READPOINT']._serialized_start=231
-  _globals['_READPOINT']._serialized_end=291
-  _globals['_CONSISTENCY']._serialized_start=294
-  _globals['_CONSISTENCY']._serialized_end=587
-  _globals['_CONSISTENCY_LINEARIZABLE']._serialized_start=490
-  _globals['_CONSISTENCY_LINEARIZABLE']._serialized_end=504
-  _globals['_CONSISTENCY_ATLEAST']._serialized_start=506
-  _globals['_CONSISTENCY_ATLEAST']._serialized_end=569
-  _globals['_CONSISTENCY_STALE']._serialized_start=571
-  _globals['_CONSISTENCY_STALE']._serialized_end=578
+  _globals['_READPOINT']._serialized_end=327
+  _globals['_CONSISTENCY']._serialized_start=330
+  _globals['_CONSISTENCY']._serialized_end=623
+  _globals['_CONSISTENCY_LINEARIZABLE']._serialized_start=526
+  _globals['_CONSISTENCY_LINEARIZABLE']._serialized_end=540
+  _globals['_CONSISTENCY_ATLEAST']._serialized_start=542
+  _globals['_CONSISTENCY_ATLEAST']._serialized_end=605
+  _globals['_CONSISTENCY_STALE']._serialized_start=607
+  _globals['_CONSISTENCY_STALE']._serialized_end=614
 # @@protoc_insertion_point(module_scope)

@@ -51,14 +51,16 @@ class GroupLogIndex(_message.Message):
     def __init__(self, group: _Optional[int] = ..., log_index: _Optional[int] = ...) -> None: ...
 
 class ReadPoint(_message.Message):
-    __slots__ = ("group", "log_index", "as_of")
+    __slots__ = ("group", "log_index", "as_of", "stale_ms")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
+    STALE_MS_FIELD_NUMBER: _ClassVar[int]
     group: int
     log_index: int
     as_of: int
-    def __init__(self, group: _Optional[int] = ..., log_index: _Optional[int] = ..., as_of: _Optional[int] = ...) -> None: ...
+    stale_ms: int
+    def __init__(self, group: _Optional[int] = ..., log_index: _Optional[int] = ..., as_of: _Optional[int] = ..., stale_ms: _Optional[int] = ...) -> None: ...
 
 class Consistency(_message.Message):
     __slots__ = ("linearizable", "at_least", "stale")
