@@ -1,21 +1,35 @@
 """What is on its way between groups, of one group's own books: transit balances, and what open chains will add (I9)."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
+from engine.core.book import Book
 from engine.core.plan import Chain
 from engine.core.records import AMOUNT_ALL, Kind, Words, as_records, as_words
-from engine.core.word import Word
 from engine.rpc.typed import int128
 from engine.storage.state_machine import StateMachine
 from postingengine.v1.admin_service_pb2 import TransitBalance
 
-PAGE_CHAINS_MAX: Final = 1024
 TRANSIT_KIND: Final = 1
 _ENGINES_OWN: Final = np.uint64((1 << 64) - 1)
+_ONE_OWN: Final = b"1"
+_OTHER_OWN: Final = b"2"
+"""Stand for the own accounts of plain chains: which they are does not matter."""
+_LEDGER: Final = 13
+"""Word of an account's row."""
+# Words of an open chain's row (`engine.core.book`).
+_POSITION: Final = 6
+_PLAN: Final = 7
+_ACCOUNT_ROWS: Final = 10
+_M8: Final = np.uint64(0xFF)
+_M16: Final = np.uint64(0xFFFF)
+_M32: Final = np.uint64(0xFFFF_FFFF)
+_0: Final = np.uint64(0)
+_16: Final = np.uint64(16)
+_32: Final = np.uint64(32)
 
 Pair = tuple[int, int]
 """(other group, ledger)."""
@@ -34,6 +48,18 @@ class OwnLeg(NamedTuple):
     credited: bytes | int
 
 
+class _Alike(NamedTuple):
+    """What plain chains have in common that add up."""
+
+    kind: int
+    ledger: int
+    comes: int
+    """1: the debit account is the other group's."""
+    goes: int
+    """1: the credit account is."""
+    peer: int
+
+
 class OnTheWay(NamedTuple):
     """What the chains that are open in a group secure, and what they will move."""
 
@@ -45,16 +71,57 @@ class OnTheWay(NamedTuple):
 
 
 def on_the_way(machine: StateMachine) -> OnTheWay:
-    """Add up every open chain of the group. On the apply thread."""
-    chains, secured, pending = 0, dict[int, int](), dict[Pair, int]()
-    for word in _open_words(machine):
-        chains += 1
-        legs = list(own_legs(word.chain, word.amounts, machine.book.group))
+    """Add up every open chain of the group: plain ones as arrays, since there may be many. On the apply thread."""
+    rows = machine.book.open_chains()
+    rows = rows[np.argsort(rows[:, _POSITION])]
+    is_plain = rows[:, _PLAN] & _M16 == 1
+    plain = plain_legs(machine.book, rows[is_plain], machine.loader.stored_at(rows[is_plain, _POSITION]).rows)
+    words = [machine.loader.words.word_at(int(position)) for position in rows[~is_plain, _POSITION]]
+    return sum_up(len(rows), [*plain, *(list(own_legs(one.chain, one.amounts, machine.book.group)) for one in words)])
+
+
+def sum_up(chains: int, legs_by_chain: Iterable[Sequence[OwnLeg]]) -> OnTheWay:
+    """Add up the own legs of some chains."""
+    secured, pending = defaultdict[int, int](int), defaultdict[Pair, int](int)
+    for legs in legs_by_chain:
         for ledger, amount in _reserved(legs).items():
-            secured[ledger] = secured.get(ledger, 0) + amount
+            secured[ledger] += amount
         for pair, amount in _moves(legs):
-            pending[pair] = pending.get(pair, 0) + amount
-    return OnTheWay(chains, secured, pending)
+            pending[pair] += amount
+    return OnTheWay(chains, dict(secured), dict(pending))
+
+
+def plain_legs(book: Book, chains: Words, first_rows: Words) -> list[list[OwnLeg]]:
+    """Return the own legs of plain chains that are all alike as one: their sums are those of all.
+
+    chains: rows of open chains of one leg, shape (n, 16). first_rows: their RESERVE rows, shape (n, 16). Nothing of a
+    plain chain is netted against another, so that chains between the same two groups, of a kind and a ledger, add up.
+    """
+    if not len(chains):
+        return []
+    places = chains[:, _ACCOUNT_ROWS]
+    debit, credit = (book.tables.accounts[side.astype(np.int64)] for side in (places & _M32, places >> _32))
+    comes, goes = debit[:, 0] == _ENGINES_OWN, credit[:, 0] == _ENGINES_OWN
+    peers = np.where(comes, debit[:, 1], credit[:, 1]) >> _16 & _M16
+    kinds = (first_rows[:, 15] >> _16) & _M8
+    # A leg of a longer chain may be reversed by a chain of its own whose decider runs neither side.
+    alike = np.stack((kinds, debit[:, _LEDGER] & _M32, comes, goes, np.where(comes | goes, peers, _0)), axis=1)
+    groups, of = np.unique(alike.astype(np.uint64), axis=0, return_inverse=True)
+    return [
+        [_plain_leg(_Alike(*fields), _sum(chains[of.reshape(-1) == number, 4:6]))]
+        for number, fields in enumerate(groups.tolist())
+    ]
+
+
+def _plain_leg(alike: _Alike, amount: int) -> OwnLeg:
+    debited, credited = alike.peer if alike.comes else _ONE_OWN, alike.peer if alike.goes else _OTHER_OWN
+    if alike.kind == Kind.REVERSE:
+        debited, credited = credited, debited
+    return OwnLeg(alike.kind, alike.ledger, amount, debited, credited)
+
+
+def _sum(amounts: Words) -> int:
+    return sum(low | high << 64 for low, high in amounts.tolist())
 
 
 def transit_balances(machine: StateMachine, pending: dict[Pair, int]) -> list[TransitBalance]:
@@ -80,13 +147,6 @@ def own_legs(chain: Chain, amounts: tuple[int, ...], group: int) -> Iterator[Own
             if row["kind"] == Kind.REVERSE:
                 debited, credited = credited, debited
             yield OwnLeg(int(row["kind"]), int(row["ledger"]), amount, debited, credited)
-
-
-def _open_words(machine: StateMachine) -> Iterator[Word]:
-    after = -1
-    while page := machine.open_chains(after, PAGE_CHAINS_MAX):
-        yield from (opened.word for opened in page)
-        after = page[-1].word.position
 
 
 def _reserved(legs: Iterable[OwnLeg]) -> dict[int, int]:

@@ -22,8 +22,9 @@ from engine.core.word import Order, State, Step, Word
 from engine.rpc.faults import ABORTED, FAILED_PRECONDITION, INVALID_ARGUMENT, CallFailed, Fault
 from engine.rpc.group_client import GroupClient
 from engine.rpc.steps import EPOCH_KEY, ON_RECORD, Sender, send_steps
-from engine.rpc.typed import RECORD
+from engine.rpc.typed import NO_ID, RECORD
 from engine.service.replica import Replica
+from engine.service.transit import own_legs, sum_up
 from postingengine.v1.admin_service_pb2 import AuditRequest, ListOpenRequest
 from postingengine.v1.posting_service_pb2 import GetAccountsRequest, PostTransfersRequest
 from tests.running_node import Node, cluster, free_address, identity, running_node, transfer
@@ -60,10 +61,17 @@ class Groups:
         await self.nodes[0].make_accounts(self.debit)
         await self.nodes[1].make_accounts(self.credit)
 
-    def chain(self, number: int, kind: Kind = Kind.POST, timeout_s: int = 0, credit: bytes = b"") -> Chain:
-        no_id, name = bytes(16), (1_000_000 + number).to_bytes(16, "big")
+    def chain(
+        self,
+        number: int,
+        kind: Kind = Kind.POST,
+        timeout_s: int = 0,
+        credit: bytes = b"",
+        followed: bytes = NO_ID,
+    ) -> Chain:
+        name = (1_000_000 + number).to_bytes(16, "big")
         accounts = self.debit, credit or self.credit
-        row = RECORD.pack(name, *accounts, 5, 0, no_id, no_id, 0, 0, 1, timeout_s, 0, int(kind), 0, 0)
+        row = RECORD.pack(name, *accounts, 5, 0, followed, NO_ID, 0, 0, 1, timeout_s, 0, int(kind), 0, 0)
         return chain_of(row, Plan((Side(0, 1),), 1))
 
     async def send(self, group: int, *orders: Order, **options: Any) -> list[Word | None]:
@@ -298,6 +306,27 @@ async def test_what_is_open_is_listed_with_who_is_waited_for_and_audited_as_pend
         audits = await groups.audits()
         assert [(audit.balanced, audit.open_chains) for audit in audits] == [(True, 3), (True, 0)]
         assert await groups.transits() == [{(1, 1): (0, 15)}, {(0, 1): (0, 0)}]
+
+
+async def test_plain_chains_are_audited_together_as_they_would_be_one_by_one(tmp_path: Path) -> None:
+    async with running(tmp_path, courier_grace_ms=NEVER_MS) as groups:
+        kinds = [Kind.POST] * 5 + [Kind.RESERVE] * 3
+        chains = [groups.chain(number, kind=kind) for number, kind in enumerate(kinds)]
+        await groups.send(0, *(Order(Step.RESERVE, 0, chain) for chain in chains))
+        hold = groups.chain(20, kind=Kind.RESERVE)
+        await groups.reserve(hold)
+        await groups.send(1, Order(Step.DECIDE, 1, hold, (5,)))
+        await groups.send(0, Order(Step.HOLD, 0, hold, (5,)))
+        ends = groups.chain(21, kind=Kind.COMMIT, followed=hold.chain_id)
+        words = await groups.send(0, Order(Step.RESERVE, 0, ends))
+        assert [word.state for word in words if word] == [State.RESERVED]
+        by_one = sum_up(9, [list(own_legs(chain, (5,), 0)) for chain in (*chains, ends)])
+        audit = (await groups.audits())[0]
+        (balance,) = audit.trial_balances
+        assert (audit.open_chains, by_one.pending) == (9, {(1, 1): 30})
+        assert (await groups.transits())[0] == {(1, 1): (0, 30)}
+        assert balance.debits_reserved.low == by_one.secured[1] + 5 == 45
+        assert audit.balanced
 
 
 async def test_a_group_that_is_down_is_named_as_waited_for(tmp_path: Path) -> None:

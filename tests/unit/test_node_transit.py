@@ -1,15 +1,14 @@
 """What an audit says is on its way is what the model's groups have reserved, and what they move once it is posted."""
 
 import random
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from engine.core.plan import Chain, Plan, Side
 from engine.core.records import Kind
-from engine.core.word import Order, State, Step, Word
-from engine.service.transit import on_the_way
-from engine.storage.state_machine import StateMachine
+from engine.core.word import Order, State, Step
+from engine.service.transit import OnTheWay, own_legs, sum_up
 from tests.fake_groups import FakeGroups
 from tests.fake_network import names_in
 from tests.model.ledger import Account
@@ -20,33 +19,10 @@ NAMES = [names_in(at, GROUPS, 2, "account") for at in range(GROUPS)]
 HOME = {name: at for at in range(GROUPS) for name in NAMES[at]}
 
 
-class _Book:
-    def __init__(self, group: int) -> None:
-        self.group = group
-
-
-class _Opened:
-    def __init__(self, word: Word) -> None:
-        self.word = word
-
-
-class _Machine:
-    """One group of the model, as far as the audit looks."""
-
-    def __init__(self, groups: FakeGroups, at: int) -> None:
-        self.book = _Book(at)
-        self._words = [
-            word._replace(position=number)
-            for number, (group, word) in enumerate(groups.open_words())
-            if group == at and word.state is State.RESERVED
-        ]
-
-    def open_chains(self, after: int, count: int) -> list[_Opened]:
-        return [_Opened(word) for word in self._words if word.position > after][:count]
-
-
-def machine(groups: FakeGroups, at: int) -> StateMachine:
-    return cast(StateMachine, _Machine(groups, at))
+def audited(groups: FakeGroups, at: int) -> OnTheWay:
+    """What an audit of one group of the model adds up, chain by chain."""
+    words = [word for group, word in groups.open_words() if group == at and word.state is State.RESERVED]
+    return sum_up(len(words), [list(own_legs(word.chain, word.amounts, at)) for word in words])
 
 
 def world() -> FakeGroups:
@@ -82,7 +58,7 @@ def test_what_open_chains_secure_is_what_is_reserved_for_them(seed: int) -> None
         for at in chain.others:
             groups.run(at, Order(Step.RESERVE, at, chain))
     for at in range(GROUPS):
-        found = on_the_way(machine(groups, at))
+        found = audited(groups, at)
         assert [found.secured.get(1, 0)] * 2 == reserved(groups, at)
 
 
@@ -93,7 +69,7 @@ def test_what_is_pending_is_what_the_transit_balances_move_by(seed: int) -> None
     for chain in chains:
         for at in chain.others:
             groups.run(at, Order(Step.RESERVE, at, chain))
-    found = [on_the_way(machine(groups, at)) for at in range(GROUPS)]
+    found = [audited(groups, at) for at in range(GROUPS)]
     before = {(at, peer): transit(groups, at, peer) for at in range(GROUPS) for peer in range(GROUPS) if at != peer}
     for chain in chains:
         for at in chain.others:
@@ -106,4 +82,4 @@ def test_what_is_pending_is_what_the_transit_balances_move_by(seed: int) -> None
 
 
 def test_at_rest_nothing_is_on_its_way() -> None:
-    assert on_the_way(machine(world(), 0)) == (0, {}, {})
+    assert audited(world(), 0) == (0, {}, {})
