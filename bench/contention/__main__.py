@@ -134,7 +134,7 @@ def _options() -> argparse.Namespace:
     payroll.add_argument("--payroll-s", type=float, default=32.0, help="payrolls on end")
     payroll.add_argument("--cards-share", type=float, default=0.5, help="of payers: a reservation and its capture")
     payroll.add_argument("--capture-s", type=float, default=1.0)
-    parser.add_argument("--drain-money", type=int, default=5000, help="what 64 callers spend, one by one")
+    parser.add_argument("--drain-money", type=int, default=3000, help="what 64 callers spend, one by one")
     return parser.parse_args()
 
 

@@ -25,7 +25,7 @@ class Moved:
         self.ids = ids
         self._order = np.argsort(ids[:, 0])  # the first halves are random: no two are equal
         self._ascending = ids[self._order, 0]
-        self.net = np.zeros(len(ids), np.int64)
+        self.change = np.zeros(len(ids), np.int64)
         """Shape (n,): credits less debits, minor units."""
         self.refused = 0
 
@@ -35,8 +35,8 @@ class Moved:
             took_effect = of_rows == Outcome.POSTED
             moves = np.isin((batch[:, 15] >> _KIND_SHIFT) & _BYTE, MOVES)
             moving = batch[took_effect & moves]
-            np.subtract.at(self.net, self._numbers(moving[:, 2]), moving[:, 6].astype(np.int64))
-            np.add.at(self.net, self._numbers(moving[:, 4]), moving[:, 6].astype(np.int64))
+            np.subtract.at(self.change, self._numbers(moving[:, 2]), moving[:, 6].astype(np.int64))
+            np.add.at(self.change, self._numbers(moving[:, 4]), moving[:, 6].astype(np.int64))
             self.refused += int((~took_effect).sum())
 
     def _numbers(self, first_words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -64,4 +64,4 @@ async def check(address: str, books: Books, moved: Moved) -> Verdict:
     channel, stub = open_stub(address)
     async with channel:
         found = await balances(stub, moved.ids)
-    return Verdict(int((found != moved.net).sum()), balanced)
+    return Verdict(int((found != moved.change).sum()), balanced)

@@ -96,7 +96,7 @@ class Rounds:
         await self._fund(last[::LAST_STRETCH_PART])
         stretch = await self._post(last, may_refuse=True)
         refused = sum(int((outcomes != Outcome.POSTED).sum()) for outcomes in stretch.outcomes)
-        return Ratios(per_s, crossing, stretch, beside, refused, int(self._moved.net[PAYER]))
+        return Ratios(per_s, crossing, stretch, beside, refused, int(self._moved.change[PAYER]))
 
     async def _batches_a_slice(self, name: str) -> int:
         """Warm up; return how many batches of a mix take about `slice_s`."""

@@ -97,7 +97,7 @@ def test_only_what_was_answered_as_posted_moves_money_and_reservations_move_none
     moved.add([hold, plain], [posted(2), np.array([Outcome.POSTED, Outcome.INSUFFICIENT_FUNDS], np.uint16)])
     payer, payee = people.numbers_of(hold[:1, 2:4])[0], people.numbers_of(hold[:1, 4:6])[0]
     amount = int(hold[0, 6])
-    assert {int(n): int(moved.net[n]) for n in np.flatnonzero(moved.net)} == {
+    assert {int(n): int(moved.change[n]) for n in np.flatnonzero(moved.change)} == {
         BANK: -7,
         FEES: 7,
         int(payer): -amount,
