@@ -16,7 +16,7 @@ from engine.core.step_record import Sides, StepRecord
 from engine.storage.chain_words import WordReader, rows_named
 from engine.storage.ids.known_ids import Followed, KnownIds
 from engine.storage.journal import Journal
-from engine.storage.step_rows import LATER_STEPS, STEP_SHIFT, StepRows, words_of_ids
+from engine.storage.step_rows import STEP_SHIFT, StepRows
 from engine.storage.stored_rows import StoredRows
 
 _KIND_SHIFT: Final = np.uint64(16)
@@ -26,8 +26,6 @@ _OUTCOME_MASK: Final = np.uint64(0xFFFF)
 _EFFECT_MAX: Final = 9
 _POSITION_WORD: Final = 15
 """Of an account's row: where its CREATE_ACCOUNT stands."""
-_DIGEST_WORDS: Final = slice(2, 4)
-"""Of an open chain's row."""
 LaidOut: TypeAlias = tuple[npt.NDArray[np.uint8], Words, Sides, npt.NDArray[np.uint16]]
 """The last four fields of `Known`."""
 
@@ -40,9 +38,9 @@ class Loader:
         self._book, self._ids, self._journal = book, ids, journal
         self.words = WordReader(book, ids, journal)
 
-    def load(self, batch: Words, unasked: npt.NDArray[np.bool_] | None = None) -> Known:
-        """Return what is known about the ids in a batch, shape (n, 16); see `KnownIds.find` for `unasked`."""
-        named = self._ids.find(batch, unasked)
+    def load(self, batch: Words) -> Known:
+        """Return what is known about the ids in a batch, shape (n, 16)."""
+        named = self._ids.find(batch)
         creates, created_at = self._created(batch) if named.creates else (_NONE, _NO_POSITIONS)
         own, followed = named.own, named.followed
         if not len(own.numbers) and not len(followed.numbers) and not len(creates):
@@ -69,18 +67,9 @@ class Loader:
         )
 
     def load_steps(self, steps: StepRecord) -> Known:
-        """Return what is known about the ids in the rows of steps.
-
-        A COMMIT, HOLD or RELEASE of a chain that is open in the book needs nothing else, unless a follower beside it
-        may name the same row.
-        """
-        later = np.isin(steps.steps["step"], LATER_STEPS)
-        if not later.any():
-            return self.load(steps.rows)
-        rows = self._book.find_chains(words_of_ids(steps.steps["chain_id"]))
-        digests = self._book.tables.chains[rows, _DIGEST_WORDS]
-        opened = later & (rows >= 0) & (digests == words_of_ids(steps.steps["digest"])).all(axis=1)
-        return self.load(steps.rows, np.repeat(opened, steps.steps["rows"]))
+        """Return what is known about the ids in the rows of steps: of a COMMIT, HOLD or RELEASE too, since it is obeyed
+        only with the very legs that are on record."""
+        return self.load(steps.rows)
 
     def _laid_out(
         self,

@@ -136,15 +136,10 @@ class KnownIds:
             if block.header.end_position > self._end_position:
                 self.add(np.array(block.rows), block.header.first_position, later_of_block(block))
 
-    def find(self, batch: Words, unasked: npt.NDArray[np.bool_] | None = None) -> Named:
-        """Find what a batch, shape (n, 16), names. Two ids may have one fingerprint: compare those of the rows found.
-
-        Where `unasked`, shape (n,), is set, a record's own id is not looked for, if the batch has no followers.
-        """
+    def find(self, batch: Words) -> Named:
+        """Find what a batch, shape (n, 16), names. Ids may share a fingerprint: compare those of the rows found."""
         own, followed = np.empty(len(batch), np.uint64), np.empty(len(batch), np.uint64)
         followers, creates = fingerprints(batch, self._seed, own, followed)
-        if unasked is not None and not followers:
-            own[unasked] = 0
         return Named(self._find_known(own), self._find_known(followed) if followers else _NOTHING, creates)
 
     def find_ids(self, ids: Words) -> Found:
