@@ -60,7 +60,6 @@ def test_one_two_and_all_replicas_away(cluster: WholeGroup, tmp_path: Path) -> N
     cluster.kill(others[0])  # two away: stale reads, nothing else
     refused = post(cluster, 3, IMPATIENCE_S)
     assert refused.returncode in {ExitCode.UNREACHABLE, ExitCode.REFUSED}, refused
-    assert "same id" in refused.stderr
     assert paid(cluster, "--stale") == 200
     assert 0 < age_ms(cluster) < age_ms(cluster)  # older each time: nobody tells it what else is committed
     assert ask(cluster, "balance", ACCOUNTS[1], deadline_s=IMPATIENCE_S).returncode != 0
