@@ -153,15 +153,16 @@ class MixedCaller:
                 wrong.append(f"wallet {one.hex()} is below zero: {balance}")
         return wrong
 
-    async def open_now(self) -> tuple[int, int]:
-        """Count what is open in all groups: chains, and reservations; raises TimeoutError after `HEAL_S_MAX`."""
+    async def open_now(self) -> tuple[list[str], int]:
+        """List the chains, and count the reservations, that are open in all groups; TimeoutError after `HEAL_S_MAX`."""
         async with asyncio.timeout(HEAL_S_MAX), self._channel() as channel:
             stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-            chains, reservations, token = 0, 0, ""
+            chains, reservations, token = list[str](), 0, ""
             while True:
                 request = admin_service_pb2.ListOpenRequest(page_token=token)
                 page = await _until_answered(lambda request=request: stub.ListOpen(request, timeout=CALL_S))
-                chains, reservations = chains + len(page.chains), reservations + len(page.reservations)
+                chains += [described(chain) for chain in page.chains]
+                reservations += len(page.reservations)
                 token = page.next_page_token
                 if not token:
                     return chains, reservations
@@ -290,6 +291,15 @@ class MixedCaller:
             ]
             again = [ask for ask, outcomes in found if not all(outcomes)]
         return wrong
+
+
+def described(chain: admin_service_pb2.OpenChain) -> str:
+    """Say of an open chain what tells why it is open."""
+    legs = ", ".join(
+        f"{transfer_pb2.TransferKind.Name(leg.kind)} {leg.debit_group}->{leg.credit_group}" for leg in chain.legs
+    )
+    waits = f"group {chain.group} waits for {list(chain.waits_for)} of {list(chain.groups)}"
+    return f"{chain.id.hex()} ({legs}; decided by {chain.decider}): {waits} for {chain.age_ns / 1e9:.1f} s"
 
 
 def _request(asks: Sequence[Ask]) -> posting_service_pb2.PostTransfersRequest:
