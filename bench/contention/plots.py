@@ -50,7 +50,10 @@ class _Scale:
         self.log = axes.log_y and min(ys) > 0
         self.x_min, self.x_max = min(xs), max(*xs, min(xs) + 1e-9)
         self.y_min = 10 ** math.floor(math.log10(min(ys))) if self.log else 0.0
-        self.y_max = 10 ** math.ceil(math.log10(max(ys))) if self.log else _round_up(max(ys))
+        self.y_step = _round_up(max(ys) / TICKS)
+        self.y_max = (
+            10 ** math.ceil(math.log10(max(ys))) if self.log else self.y_step * math.ceil(max(ys) / self.y_step)
+        )
         if self.y_max <= self.y_min:
             self.y_max = self.y_min * 10 if self.log else self.y_min + 1
 
@@ -70,7 +73,7 @@ class _Scale:
         if self.log:
             decades = range(round(math.log10(self.y_min)), round(math.log10(self.y_max)) + 1)
             return [10.0**decade for decade in decades]
-        return [self.y_max * number / TICKS for number in range(TICKS + 1)]
+        return [self.y_step * number for number in range(round(self.y_max / self.y_step) + 1)]
 
     def x_ticks(self) -> list[float]:
         """Return the values of x that are written below."""
