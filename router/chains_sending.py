@@ -13,9 +13,13 @@ from engine.core.step_answers import StepAnswers, split_answers
 from engine.core.step_record import StepRecord, join_steps
 from engine.rpc.faults import CallFailed, Fault, Logged, Reason, fate_unknown, overloaded, unavailable
 from engine.rpc.group_client import Metadata
+from engine.rpc.steps import ON_RECORD
 
 REQUESTS_IN_FLIGHT_MAX: Final = 8
 """Requests to one group at a time; what comes meanwhile waits, and goes together."""
+FRESH_REQUESTS_MAX: Final = 4
+"""Of these, so many with first steps: under load chains wait here, where nothing is reserved for them, and those that
+are on record come to their end soon."""
 REQUEST_ROWS_TARGET: Final = 4096
 """A request is closed at about so many rows; what one caller sends at once is never cut, and is below twice that."""
 WAITING_ROWS_MAX: Final = 1 << 17
@@ -57,6 +61,11 @@ class _Asked:
         self.answered: asyncio.Future[Replies] = asyncio.get_running_loop().create_future()
         self.is_sent = False
 
+    @property
+    def is_later(self) -> bool:
+        """Whether some group has these chains on record."""
+        return self.sent_as.placement_epoch == ON_RECORD
+
 
 class Lane:
     """The way to one group."""
@@ -65,9 +74,12 @@ class Lane:
         """`send` is called with up to `REQUESTS_IN_FLIGHT_MAX` requests at a time."""
         self.group = group
         self._send = send
-        self._waiting: deque[_Asked] = deque()
+        self._fresh: deque[_Asked] = deque()
+        self._later: deque[_Asked] = deque()
+        """Steps of chains that are on record: they go before first steps."""
         self._waiting_rows = 0
         self._requests: set[asyncio.Task[None]] = set()
+        self._fresh_requests = 0
         self._flushing = False
 
     async def ask(self, record: StepRecord, sent_as: SentAs, deadline_s: float) -> Replies:
@@ -75,10 +87,10 @@ class Lane:
 
         Raises `CallFailed`, which says whether anything may have been logged.
         """
-        if self._waiting and self._waiting_rows + len(record.rows) > WAITING_ROWS_MAX:
+        if self._waiting_rows and self._waiting_rows + len(record.rows) > WAITING_ROWS_MAX:
             raise CallFailed(overloaded(f"{self._waiting_rows} steps wait for group {self.group}; slow down"))
         asked = _Asked(record, sent_as, deadline_s)
-        self._waiting.append(asked)
+        (self._later if asked.is_later else self._fresh).append(asked)
         self._waiting_rows += len(record.rows)
         self._flush_soon()
         try:
@@ -114,23 +126,32 @@ class Lane:
 
     def _flush(self) -> None:
         self._flushing = False
-        while self._waiting and len(self._requests) < REQUESTS_IN_FLIGHT_MAX:
-            together = self._next_request()
+        while len(self._requests) < REQUESTS_IN_FLIGHT_MAX and (waiting := self._next_lane()):
+            together = self._next_request(waiting)
             if together:
+                self._fresh_requests += not together[0].is_later
                 task = asyncio.create_task(self._request(together))
                 self._requests.add(task)
-                task.add_done_callback(self._requests.discard)
-                task.add_done_callback(lambda _: self._flush_soon())
+                task.add_done_callback(self._ended)
 
-    def _next_request(self) -> list[_Asked]:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        self._flush_soon()
+
+    def _next_lane(self) -> deque[_Asked] | None:
+        if self._later:
+            return self._later
+        return self._fresh if self._fresh and self._fresh_requests < FRESH_REQUESTS_MAX else None
+
+    def _next_request(self, waiting: deque[_Asked]) -> list[_Asked]:
         """Take what goes into one request: of one caller, and laid out by one placement."""
         together: list[_Asked] = []
         rows = 0
-        while self._waiting and rows < REQUEST_ROWS_TARGET:
-            asked = self._waiting[0]
+        while waiting and rows < REQUEST_ROWS_TARGET:
+            asked = waiting[0]
             if together and asked.sent_as != together[0].sent_as:
                 break
-            self._waiting.popleft()
+            waiting.popleft()
             self._waiting_rows -= len(asked.record.rows)
             if not asked.answered.done():  # else its deadline has passed
                 asked.is_sent = True
@@ -149,6 +170,8 @@ class Lane:
             _fail(together, CallFailed(fate_unknown(f"steps for group {self.group} could not be sent")))
         else:
             _answer(together, replies)
+        finally:
+            self._fresh_requests -= not together[0].is_later
 
     def _out_of_time(self, is_sent: bool) -> Fault:
         if is_sent:

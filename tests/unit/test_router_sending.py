@@ -10,8 +10,9 @@ from engine.core.step_answers import blank_answers
 from engine.core.step_record import StepRecord, steps_of
 from engine.core.word import Order, Step
 from engine.rpc.faults import CallFailed, Logged, Reason, overloaded, stale_placement
+from engine.rpc.steps import ON_RECORD
 from router import chains_sending
-from router.chains_sending import REQUESTS_IN_FLIGHT_MAX, Lane, Replies, SentAs
+from router.chains_sending import FRESH_REQUESTS_MAX, Lane, Replies, SentAs
 from tests.protocol_rows import laid_out, row
 
 AS_ALICE = SentAs((("caller", "alice"),), 1)
@@ -66,14 +67,31 @@ async def test_while_as_many_requests_as_may_are_on_their_way_the_rest_waits_and
     group.open.clear()
     lane = Lane(0, group.send)
     asked = []
-    for at in range(REQUESTS_IN_FLIGHT_MAX + 20):
+    for at in range(FRESH_REQUESTS_MAX + 20):
         asked.append(asyncio.create_task(lane.ask(step(f"t{at}"), AS_ALICE, soon())))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    assert len(group.requests) == REQUESTS_IN_FLIGHT_MAX
+    assert len(group.requests) == FRESH_REQUESTS_MAX
     group.open.set()
     await asyncio.gather(*asked)
-    assert [size for _, size in group.requests] == [1] * REQUESTS_IN_FLIGHT_MAX + [20]
+    assert [size for _, size in group.requests] == [1] * FRESH_REQUESTS_MAX + [20]
+
+
+async def test_what_is_on_record_goes_before_what_is_not() -> None:
+    group = Group()
+    group.open.clear()
+    lane = Lane(0, group.send)
+    later = AS_ALICE._replace(placement_epoch=ON_RECORD)
+    asked = []
+    for sent_as in [AS_ALICE] * (FRESH_REQUESTS_MAX + 1) + [later]:
+        asked.append(asyncio.create_task(lane.ask(step(), sent_as, soon())))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    assert [sent_as for sent_as, _ in group.requests] == [AS_ALICE] * FRESH_REQUESTS_MAX + [later]
+    group.open.set()
+    await asyncio.gather(*asked)
+    assert len(group.requests) == FRESH_REQUESTS_MAX + 2
 
 
 async def test_a_deadline_says_whether_anything_was_sent() -> None:
@@ -85,7 +103,7 @@ async def test_a_deadline_says_whether_anything_was_sent() -> None:
     faults = [one.fault for one in found if isinstance(one, CallFailed)]
     sent = [fault.logged for fault in faults if fault.reason == Reason.FATE_UNKNOWN]
     unsent = [fault.logged for fault in faults if fault.reason == Reason.GROUP_UNREACHABLE]
-    assert (len(sent), len(unsent)) == (REQUESTS_IN_FLIGHT_MAX, 20 - REQUESTS_IN_FLIGHT_MAX)
+    assert (len(sent), len(unsent)) == (FRESH_REQUESTS_MAX, 20 - FRESH_REQUESTS_MAX)
     assert set(sent) == {Logged.UNKNOWN} and set(unsent) == {Logged.NO}
 
 
