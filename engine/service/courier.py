@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from engine.core.chain_driver import Facts, next_steps
+from engine.core.plan import is_followed
 from engine.core.word import Order, Step, Word
 from engine.service.courier_outbox import Errand, Outbox, Send
 
@@ -187,7 +188,7 @@ class Courier:
     def _learned(self, drive: _Drive, errand: Errand, word: Word | None) -> None:
         drive.outstanding -= 1
         drive.waits_for.discard(errand.order.group)
-        if word is not None:
+        if word is not None and not is_followed(word.chain, errand.order.chain):
             drive.words[errand.order.group] = word
         try:
             self._advance(drive)

@@ -29,6 +29,7 @@ GRACE_NS = 500 * MS
 GROUPS = 3
 A, B, C = (names_in(at, GROUPS, 1, "account")[0] for at in range(GROUPS))
 SHUT = names_in(1, GROUPS, 1, "shut")[0]
+B2 = names_in(1, GROUPS, 1, "other")[0]
 
 
 class Cluster:
@@ -36,7 +37,7 @@ class Cluster:
 
     def __init__(self) -> None:
         accounts = {(at, name): Account(credits=FUNDS, flags=DEBITS_LIMITED) for at, name in enumerate((A, B, C))}
-        accounts[1, SHUT] = Account(flags=FROZEN)
+        accounts[1, SHUT], accounts[1, B2] = Account(flags=FROZEN), Account()
         self.groups = FakeGroups(GROUPS, accounts)
         self.network = FakeNetwork(self.groups, 1, Weather(late_s_max=0.001))
         self.deadline_ns = 0
@@ -202,6 +203,25 @@ def test_past_the_deadline_the_holder_of_one_reservation_has_it_aborted() -> Non
         assert decided is not None
         assert decided.reason == Outcome.CHAIN_ABORTED
         assert not cluster.groups.open_words()
+
+    run(story())
+
+
+def test_the_chain_of_what_is_followed_is_no_word_for_the_follower(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        original = cluster.groups.local(row("o1", debit=B, credit=B2), 1)
+        cluster.groups.run(1, Order(Step.DECIDE, 1, original))
+        legs = linked(row("f1", debit=A, credit=C), row("f2", debit=B, credit=B2, kind=Kind.REVERSE, followed="o1"))
+        chain = cluster.chain(legs, sides=((0, 2), (1, 1)), decider=2)
+        cluster.groups.run(0, Order(Step.RESERVE, 0, chain))
+        await cluster.scan(0)
+        assert cluster.sent == [(1, [Step.RESERVE])]
+        assert cluster.states(chain)[0] is State.RESERVED
+        cluster.deadline_ns = 2
+        await cluster.scan(0)
+        assert cluster.states(chain)[0] is State.RELEASED
+        assert "cannot be driven" not in caplog.text
 
     run(story())
 
