@@ -230,8 +230,11 @@ def rows_named(
     -1. Rows of COMMIT, HOLD and RELEASE are never the first: their ids are on record."""
     named = np.full(len(ids), -1, np.int64)
     same = (rows[index, 0:2] == ids[numbers]).all(axis=1) & ~np.isin(steps_of_rows(rows), LATER_STEPS)[index]
-    order = np.argsort(-index[same], kind="stable")  # the first of several is assigned last
-    named[numbers[same][order]] = index[same][order]
+    numbers, found = numbers[same], index[same]
+    if (numbers[1:] <= numbers[:-1]).any():
+        order = np.argsort(-found, kind="stable")  # the first of several is assigned last
+        numbers, found = numbers[order], found[order]
+    named[numbers] = found
     return named
 
 

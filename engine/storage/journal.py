@@ -142,8 +142,10 @@ class Journal:
 
         Rows that are not saved yet are found as well. Raises DATA_DAMAGED for a position that no block holds.
         """
-        order = np.argsort(positions, kind="stable")
-        ascending, places = positions[order], where[order]
+        ascending, places = positions, where
+        if (positions[1:] < positions[:-1]).any():
+            order = np.argsort(positions, kind="stable")
+            ascending, places = positions[order], where[order]
         self._visit(ascending, lambda holding, part: read_rows(holding, ascending[part], places[part], into))
 
     def fill_steps(self, positions: npt.NDArray[np.uint64], places: npt.NDArray[np.int64], into: StepRows) -> None:

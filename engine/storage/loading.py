@@ -45,9 +45,7 @@ class Loader:
         own, followed = named.own, named.followed
         if not len(own.numbers) and not len(followed.numbers) and not len(creates):
             return nothing_known(len(batch))
-        positions, index = np.unique(
-            np.concatenate((own.entries[:, 1], followed.entries[:, 1], created_at)), return_inverse=True
-        )
+        positions, index = _distinct(np.concatenate((own.entries[:, 1], followed.entries[:, 1], created_at)))
         stored = self.stored_at(positions)
         own_index, followed_index, created_index = np.split(index, np.cumsum([len(own.numbers), len(followed.numbers)]))
         id_row = rows_named(batch[:, 0:2], own.numbers, stored.rows, own_index)
@@ -82,8 +80,11 @@ class Loader:
         if not (rows[:, 15] >> STEP_SHIFT).any():
             return of_one_group(len(rows), self._book.group)
         steps = self.words.step_rows(rows, positions)
-        named = np.unique(np.concatenate((id_row, followed_row)))
-        named = named[named >= 0]
+        is_named = np.zeros(len(rows) + 1, np.bool_)  # the last one stands for none, -1
+        is_named[id_row], is_named[followed_row] = True, True
+        named = np.flatnonzero(is_named[:-1])
+        if len(named) == len(rows):
+            return self.words.states(rows, steps), steps.digest, steps.sides, steps.decider
         word = np.zeros(len(rows), np.uint8)
         word[named] = self.words.states(rows[named], StepRows._make(field[named] for field in steps))
         return word, steps.digest, steps.sides, steps.decider
@@ -136,6 +137,17 @@ class Loader:
 _NONE: Final = np.empty(0, np.int64)
 _NO_POSITIONS: Final = np.empty(0, np.uint64)
 _FOLLOWED_KINDS: Final = np.array([Kind.POST, Kind.RESERVE, Kind.COMMIT], np.uint64)
+
+
+def _distinct(positions: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Return the positions ascending, each once, and for each that was given its place among them.
+
+    They mostly come so: what was secured together is committed together.
+    """
+    if (positions[1:] > positions[:-1]).all():
+        return positions, np.arange(len(positions))
+    ascending, index = np.unique(positions, return_inverse=True)
+    return ascending, index.astype(np.int64, copy=False)
 
 
 def _kinds(rows: Words) -> npt.NDArray[np.uint64]:

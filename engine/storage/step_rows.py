@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from engine.core.log_record import RecordKind, kind_of
 from engine.core.records import Kind, Words
-from engine.core.step_record import StepRecord, StepsDamaged, decode_steps, dense_amounts
+from engine.core.step_record import STEP, Sides, StepRecord, StepsDamaged, decode_steps, dense_amounts
 from engine.core.word import Step
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.block import Block
+from engine.storage.compiled import entry
 from engine.storage.stored_rows import Holding, decode_held
 
 STEP_SHIFT: Final = np.uint64(61)
@@ -24,6 +25,11 @@ LATER_STEPS: Final = np.array([Step.COMMIT, Step.RELEASE, Step.HOLD], np.uint8)
 """Steps of a chain that is on record already: known by the chain's id."""
 _KIND_SHIFT: Final = np.uint64(16)
 _BYTE: Final = np.uint64(0xFF)
+_STEP_WORDS: Final = STEP.itemsize // 8
+_FIRST_ROW: Final = np.uint64(0xFFFFFFFF)
+_SIXTEEN_BITS: Final = np.uint64(0xFFFF)
+_SHIFT_32: Final = np.uint64(32)
+_SHIFT_48: Final = np.uint64(48)
 _ROWS_AT: Final = 8
 """Of the number of rows in the payload, bytes."""
 
@@ -111,19 +117,56 @@ def _fill(block: Block, positions: npt.NDArray[np.int64], places: npt.NDArray[np
         )
     first_position = block.header.end_position - len(record.rows)
     numbers = positions - first_position
-    steps = record.steps
-    which = np.searchsorted(steps["first_row"], numbers, side="right") - 1
-    chosen = steps[which]
-    into.step[places] = chosen["step"]
-    into.first[places] = first_position + chosen["first_row"].astype(np.int64)
-    into.chain_id[places] = words_of_ids(chosen["chain_id"])
-    into.digest[places] = words_of_ids(chosen["digest"])
-    into.sides[places] = record.sides[numbers]
-    into.decider[places] = chosen["decider"]
-    into.legs[places] = chosen["legs"]
-    into.holds[places] = steps_with_holds(record)[which]
+    _place(
+        np.array(record.steps).view(np.uint64).reshape(-1, _STEP_WORDS),
+        steps_with_holds(record),
+        np.array(record.sides),
+        numbers,
+        first_position,
+        places,
+        *into[:-1],
+    )
     if len(record.amounts):
         into.given_back[places] = dense_amounts(record.rows[:, 6:8], record.amounts)[1][numbers]
+
+
+@entry(
+    "void(u8[:, ::1], b1[::1], u2[:, ::1], i8[::1], i8, i8[::1], u1[::1], i8[::1], u8[:, ::1], u8[:, ::1], "
+    "u2[:, ::1], u2[::1], u2[::1], b1[::1])"
+)
+def _place(
+    steps: Words,
+    with_holds: npt.NDArray[np.bool_],
+    row_sides: Sides,
+    numbers: npt.NDArray[np.int64],
+    first_position: int,
+    places: npt.NDArray[np.int64],
+    step: npt.NDArray[np.uint8],
+    first: npt.NDArray[np.int64],
+    chain_id: Words,
+    digest: Words,
+    sides: Sides,
+    decider: npt.NDArray[np.uint16],
+    legs: npt.NDArray[np.uint16],
+    holds: npt.NDArray[np.bool_],
+) -> None:
+    """Fill the `places` of `StepRows` for the rows `numbers`, ascending, of a block's `steps`, shape (s, 8)."""
+    at = 0
+    for k in range(len(numbers)):
+        number, place = numbers[k], places[k]
+        if len(steps) == len(row_sides):
+            at = number  # one row each
+        while at + 1 < len(steps) and np.int64(steps[at + 1, 5] & _FIRST_ROW) <= number:
+            at += 1
+        row_first, meta = np.int64(steps[at, 5] & _FIRST_ROW), steps[at, 6]
+        step[place] = np.uint8((meta >> _SHIFT_48) & _BYTE)
+        first[place] = first_position + row_first
+        for word in range(2):
+            chain_id[place, word], digest[place, word] = steps[at, word], steps[at, 2 + word]
+            sides[place, word] = row_sides[number, word]
+        decider[place] = np.uint16(steps[at, 5] >> _SHIFT_48)
+        legs[place] = np.uint16((meta >> _SHIFT_32) & _SIXTEEN_BITS)
+        holds[place] = with_holds[at]
 
 
 def steps_with_holds(record: StepRecord) -> npt.NDArray[np.bool_]:
