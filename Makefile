@@ -102,8 +102,8 @@ chaos: setup ## kill and cut the power, at length: KILLS=number IMAGES=number SE
 crashpoints: setup ## kill nodes and routers at each step of chains over groups, in turn: SEED=first
 	CRASHPOINTS=all CRASHPOINTS_ENDED_S=5 SEED=$(SEED) $(BIN)/pytest -q -s tests/chaos/test_crashpoints.py
 
-simulate: setup ## the replication under a simulated network and disk: SEEDS=number SEED=first
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED)
+simulate: setup ## the replicated log, then groups, routers and couriers, in virtual time: SEEDS=number SEED=first
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --seed $(SEED) --groups 3 --both
 
 clean: ## remove .venv and everything generated but data
 	rm -rf $(VENV) $(BUILD) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

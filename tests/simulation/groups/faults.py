@@ -9,15 +9,17 @@ import numpy as np
 
 from engine.core.chain_driver import ROUTER, Facts, next_steps
 from engine.core.plan import Chain
-from engine.core.records import Kind, Words
+from engine.core.records import Kind
 from engine.core.step_answers import blank_answers
-from engine.core.step_record import StepRecord
+from engine.core.step_record import StepRecord, join_steps, steps_of
 from engine.core.word import Order, State, Step, Word
 from engine.service import stepping
+from engine.service.step_lane import slice_steps
 from engine.storage.state_machine import StateMachine
 
 KIND_SHIFT = np.uint64(16)
 BYTE = np.uint64(0xFF)
+LATER = (Step.COMMIT, Step.HOLD, Step.RELEASE)
 
 
 def answered_unlogged(step: Step, state: State) -> AbstractContextManager[Any]:
@@ -51,24 +53,28 @@ def tombstone_skipped() -> AbstractContextManager[Any]:
 
 @contextmanager
 def plan_not_checked() -> Iterator[None]:
-    """COMMIT, HOLD and RELEASE are obeyed whatever plan they name."""
+    """COMMIT, HOLD and RELEASE are obeyed whatever plan they name: as if they named the one that is open here."""
     decode = StateMachine._decode_steps
 
     def decode_steps(self: StateMachine, log_index: int, record: Any) -> StepRecord:
         found = decode(self, log_index, record)
-        steps = found.steps.copy()
-        for one in steps:
-            if one["step"] in (Step.COMMIT, Step.HOLD, Step.RELEASE):
-                one["digest"] = open_digest(self.book.open_chains(), one["chain_id"].tobytes()) or one["digest"]
-        return found._replace(steps=steps)
+        opened = {one.word.chain.chain_id: one.word for one in self.open_chains(-1, 1 << 16)}
+        parts = [slice_steps(found, at, at + 1) for at in range(len(found.steps))]
+        return join_steps([of_open_plan(part, opened, self.book.group) for part in parts])
 
     with mock.patch.object(StateMachine, "_decode_steps", decode_steps):
         yield
 
 
-def open_digest(rows: Words, chain_id: bytes) -> bytes | None:
-    """The digest under which a group has a chain open."""
-    return next((row[2:4].tobytes() for row in rows if row[:2].tobytes() == chain_id), None)
+def of_open_plan(part: StepRecord, opened: Mapping[bytes, Word], group: int) -> StepRecord:
+    """One step, under the plan that its group has open for that id."""
+    one = part.steps[0]
+    word = opened.get(one["chain_id"].tobytes())
+    if word is None or one["step"] not in LATER or one["digest"].tobytes() == word.chain.digest:
+        return part
+    step = Step(one["step"])
+    amounts = () if step is Step.RELEASE else word.amounts
+    return steps_of([Order(step, group, word.chain, amounts)], [int(one["time"])])
 
 
 def courier_does_not_ask() -> AbstractContextManager[Any]:

@@ -62,6 +62,10 @@ class Truth:
         self.positions: dict[int, int] = dict.fromkeys(range(groups), 0)
         self.words: dict[tuple[int, bytes], Word] = {}
         """By group and chain id: the word of the chain that has this id."""
+        self.registered: dict[tuple[int, bytes], bytes] = {}
+        """By group and id of a leg: the digest of the chain that took it there first; of local ones the row."""
+        self._reserved: dict[tuple[int, bytes], bytes] = {}
+        """By group and chain id: the body that it has reserved, or refused to."""
         self.posted: dict[bytes, tuple[int, bytes]] = {}
         """By id of a leg that took effect: the deciding group and the chain's body."""
         self.bodies: dict[bytes, dict[tuple[int, bytes], tuple[int, ...]]] = {}
@@ -94,6 +98,8 @@ class Truth:
 
     def _events(self, group: int, rows: Words, results: npt.NDArray[np.void], stored: list[Stored]) -> None:
         by_id = {one.identity: one for one in stored if one.kind < Kind.CREATE_ACCOUNT}
+        for identity in by_id:
+            self.registered.setdefault((group, identity), identity)
         for chain in chains_of(rows):
             body = rows[chain].tobytes()
             kept = [by_id.get(identity) for identity in ids_of(body)]
@@ -130,6 +136,9 @@ class Truth:
         self.steps[step] += 1
         if step in (Step.RESERVE, Step.DECIDE, Step.ABORT):
             require(before is None, f"PLAN: {name}, which has a word for that id: {before and before.state.name}")
+            self._reserved[group, chain_id] = body
+            for identity in ids_of(body):
+                self.registered.setdefault((group, identity), digest)
         else:
             require(before is not None and before.digest == digest, f"PLAN: {name}, of another plan than it reserved")
         word = Word(digest, state, group == decider, outcomes)
@@ -138,7 +147,9 @@ class Truth:
                 self._require_reserved(name, chain_id, digest, sides, decider)
             self._decided(group, body, word)
         elif step is not Step.RESERVE:
-            self._require_decided(name, step, self.words.get((decider, chain_id)), digest)
+            taken = self._is_taken(decider, self._reserved[group, chain_id], digest)
+            if step is not Step.RELEASE or not taken:
+                self._require_decided(name, step, self.words.get((decider, chain_id)), digest)
         if step is not Step.EXPIRE:
             self.words[group, chain_id] = word
         if state in (*EFFECTIVE, State.COMMITTED) and step is not Step.EXPIRE:
@@ -152,6 +163,10 @@ class Truth:
             word = self.words.get((other, chain_id))
             secured = word is not None and word.digest == digest and word.state is State.RESERVED
             require(secured, f"I9: {name} posts what group {other} has not secured: {word and word.state.name}")
+
+    def _is_taken(self, decider: int, body: bytes, digest: bytes) -> bool:
+        """Whether a decider can never decide a chain, because one of its ids is another chain's there."""
+        return any(self.registered.get((decider, identity), digest) != digest for identity in ids_of(body))
 
     def _require_decided(self, name: str, step: Step, decided: Word | None, digest: bytes) -> None:
         require(decided is not None, f"I9: {name}, though its decider has no word")
