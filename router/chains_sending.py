@@ -20,6 +20,8 @@ REQUESTS_IN_FLIGHT_MAX: Final = 8
 FRESH_REQUESTS_MAX: Final = 4
 """Of these, so many with first steps: under load chains wait here, where nothing is reserved for them, and those that
 are on record come to their end soon."""
+FRESH_ROWS_MAX: Final = 4096
+"""No request of first steps is begun while those on their way have so many rows."""
 REQUEST_ROWS_TARGET: Final = 4096
 """A request is closed at about so many rows; what one caller sends at once is never cut, and is below twice that."""
 WAITING_ROWS_MAX: Final = 1 << 17
@@ -79,7 +81,7 @@ class Lane:
         """Steps of chains that are on record: they go before first steps."""
         self._waiting_rows = 0
         self._requests: set[asyncio.Task[None]] = set()
-        self._fresh_requests = 0
+        self._fresh_requests = self._fresh_rows = 0
         self._flushing = False
 
     async def ask(self, record: StepRecord, sent_as: SentAs, deadline_s: float) -> Replies:
@@ -129,7 +131,7 @@ class Lane:
         while len(self._requests) < REQUESTS_IN_FLIGHT_MAX and (waiting := self._next_lane()):
             together = self._next_request(waiting)
             if together:
-                self._fresh_requests += not together[0].is_later
+                self._count_fresh(together, +1)
                 task = asyncio.create_task(self._request(together))
                 self._requests.add(task)
                 task.add_done_callback(self._ended)
@@ -141,7 +143,13 @@ class Lane:
     def _next_lane(self) -> deque[_Asked] | None:
         if self._later:
             return self._later
-        return self._fresh if self._fresh and self._fresh_requests < FRESH_REQUESTS_MAX else None
+        has_place = self._fresh_requests < FRESH_REQUESTS_MAX and self._fresh_rows < FRESH_ROWS_MAX
+        return self._fresh if self._fresh and has_place else None
+
+    def _count_fresh(self, together: list[_Asked], sign: int) -> None:
+        if not together[0].is_later:
+            self._fresh_requests += sign
+            self._fresh_rows += sign * sum(len(asked.record.rows) for asked in together)
 
     def _next_request(self, waiting: deque[_Asked]) -> list[_Asked]:
         """Take what goes into one request: of one caller, and laid out by one placement."""
@@ -171,7 +179,7 @@ class Lane:
         else:
             _answer(together, replies)
         finally:
-            self._fresh_requests -= not together[0].is_later
+            self._count_fresh(together, -1)
 
     def _out_of_time(self, is_sent: bool) -> Fault:
         if is_sent:
