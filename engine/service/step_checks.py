@@ -9,15 +9,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.limits import CHAIN_GROUPS_MAX, GROUPS_MAX
+from engine.core.limits import CHAIN_GROUPS_MAX, GROUPS_MAX, LOG_RECORD_BYTES_MAX
 from engine.core.plain_chains import plain_digests
-from engine.core.plan import Plan, Side, chain_of
-from engine.core.records import Words
-from engine.core.step_record import StepRecord
+from engine.core.plan import ChainFault, Plan, Side, chain_of
+from engine.core.records import RECORD_BYTES, Words
+from engine.core.step_record import STEP_AMOUNT, StepRecord
 from engine.core.validation import fault_text, faults_of
 from engine.core.word import WHOLE, Step
 from engine.rpc.faults import CallFailed, Reason, invalid
 from engine.service.submission import LINKED_BIT
+
+STEP_ROWS_MAX: Final = (LOG_RECORD_BYTES_MAX - (4 << 10)) // (RECORD_BYTES + 4 + STEP_AMOUNT.itemsize)
+"""Legs of a chain over groups: every later step of it must fit into a log record too, even if each of its legs gives
+something back."""
 
 Flags = npt.NDArray[np.bool_]
 
@@ -57,8 +61,10 @@ def _require_plans(record: StepRecord, whole: Flags, group: int) -> None:
 
 
 def _require_bodies(record: StepRecord, whole: Flags) -> None:
-    """Whole chains consist of valid legs, linked from the first to the last."""
+    """Whole chains consist of valid legs, linked from the first to the last, and not too many."""
     steps = record.steps
+    short = ~whole | (steps["rows"] <= STEP_ROWS_MAX)
+    _require(short, ChainFault.CHAIN_TOO_LONG, f"the chain of step {{}} has more than {STEP_ROWS_MAX} legs: split it")
     last = np.zeros(len(record.rows), np.bool_)
     last[steps["first_row"] + steps["rows"] - 1] = True
     linked = (record.rows[:, 15] & LINKED_BIT) != 0
@@ -118,7 +124,7 @@ def _ids(steps: npt.NDArray[np.void]) -> Words:
     return np.ascontiguousarray(steps["chain_id"]).view(np.uint64).reshape(-1, 2)
 
 
-def _require(holds: Flags, reason: Reason, message: str) -> None:
+def _require(holds: Flags, reason: str, message: str) -> None:
     if not holds.all():
         step = int(np.flatnonzero(~holds)[0])
         raise CallFailed(invalid(reason, message.format(step), field="steps", item=step))

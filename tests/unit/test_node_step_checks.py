@@ -5,12 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from engine.core.limits import IDENTITY_BYTES_MAX, LOG_RECORD_BYTES_MAX
+from engine.core.log_record import Caller as RecordCaller
+from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.plan import Chain
 from engine.core.records import Kind
-from engine.core.step_record import StepRecord, join_steps, steps_of
+from engine.core.step_record import StepRecord, encode_steps, join_steps, steps_of
 from engine.core.word import Order, Step
 from engine.rpc.faults import INVALID_ARGUMENT, CallFailed, Fault
-from engine.service.step_checks import require_sound
+from engine.service.step_checks import STEP_ROWS_MAX, require_sound
 from tests.protocol_rows import laid_out, row
 
 PLAIN = laid_out(row("t1"), sides=((0, 1),))
@@ -139,3 +142,18 @@ def test_more_groups_than_a_chain_may_take_are_told() -> None:
     legs = [row(f"c{number}", debit=f"a{number}", credit=f"a{number + 1}") for number in range(20)]
     chain = laid_out(*legs, sides=tuple((number, number + 1) for number in range(20)))
     assert fault(step(Step.RESERVE, 0, chain), 0).reason == "PLAN_DIFFERS"
+
+
+def test_a_chain_whose_later_steps_would_not_fit_into_a_record_is_refused_before_it_is_reserved() -> None:
+    legs = [row(f"c{number}", amount=9) for number in range(STEP_ROWS_MAX + 1)]
+    fits = laid_out(*legs[:-1], sides=((0, 1),) * STEP_ROWS_MAX)
+    require_sound(step(Step.RESERVE, 0, fits), 0)
+    back = (1,) * STEP_ROWS_MAX
+    commit = steps_of([Order(Step.COMMIT, 0, fits, (8,) * STEP_ROWS_MAX, back)])
+    caller = RecordCaller(0, STEP_ROWS_MAX, "x" * IDENTITY_BYTES_MAX, 1)
+    record = encode_log_record(
+        RecordKind.STEPS, commit.rows.tobytes(), timestamp_ns=1, callers=[caller], extra=encode_steps(commit)
+    )
+    assert len(record) <= LOG_RECORD_BYTES_MAX
+    long = laid_out(*legs, sides=((0, 1),) * len(legs))
+    assert fault(step(Step.RESERVE, 0, long), 0).reason == "CHAIN_TOO_LONG"
