@@ -19,6 +19,8 @@ from engine.service.submission import Caller
 
 CALL_S_MAX: Final = 2.0
 """A group that has not answered a courier by then is left alone until the next scan."""
+AGAIN: Final = 2
+"""Some router tried before: what it got done is mostly on record."""
 
 
 class Neighbours:
@@ -26,7 +28,7 @@ class Neighbours:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._caller = Caller(f"courier of group {replica.place.group}", 1)
+        self._caller = Caller(f"courier of group {replica.place.group}", AGAIN)
         self._sender = Sender(replica.place.config.cluster_id, ON_RECORD)
         self._clients: dict[int, GroupClient] = {}
 
@@ -55,6 +57,7 @@ class Neighbours:
             record.rows.tobytes(),
             encode_steps(record),
             time.monotonic() + CALL_S_MAX,
+            attempt=AGAIN,
             metadata=((IDENTITY_KEY, self._caller.identity),),
         )
         return decode_answers(stepped.answers)

@@ -34,9 +34,8 @@ class PeerServicer:
         record = _decoded(request)
         require_sound(record, self._replica.place.group)
         caller = Caller(identity_of(context), attempt_of(request.attempt))
-        looks_first = request.attempt > 1 or request.placement_epoch == ON_RECORD
         until_s = deadline_s(context, self._default_s)
-        stepped = await step(self._replica, record, caller, until_s, looks_first=looks_first)
+        stepped = await step(self._replica, record, caller, until_s, looks_first=request.attempt > 1)
         return StepResponse(answers=encode_answers(stepped.answers), log_index=stepped.log_index)
 
     def _require_same_cluster(self, request: StepRequest) -> None:
