@@ -88,8 +88,9 @@ class LimitsConfig(_Section, frozen=True):
     """For posts whose caller set no deadline."""
     tick_ms: int = 100
     """How often a leader looks for due reservations."""
-    courier_grace_ms: int = 1000
-    """Chains over groups that are open for longer are driven on by leaders: a router that lives is faster."""
+    courier_grace_ms: int = 2000
+    """Chains over groups that are open for longer are driven on by leaders: a router that lives is faster, even under
+    load, and then every chain that both drive costs twice."""
     drain_ms_max: int = 10_000
     """How long SIGTERM waits for what was admitted."""
     segment_bytes: int = 64 << 20
