@@ -104,14 +104,14 @@ class MixedCaller:
     async def ask_until(self, stopped: asyncio.Event, *, tasks: int = 6, batch: int = 6) -> None:
         """Ask batches from `tasks` tasks until the event is set; what stays unanswered goes to `unknown`."""
 
-        async def ask_batches() -> None:
-            async with self._channel() as channel:
+        async def ask_batches(number: int) -> None:
+            async with self._channel(number) as channel:
                 stub = posting_service_pb2_grpc.PostingServiceStub(channel)
                 while not stopped.is_set():
                     if not await self._post(stub, [self._new_ask() for _ in range(batch)]):
                         await asyncio.sleep(0.02)
 
-        await asyncio.gather(*(ask_batches() for _ in range(tasks)))
+        await asyncio.gather(*(ask_batches(number) for number in range(tasks)))
 
     async def settle(self) -> None:
         """Retry every unknown ask under its ids until it is answered; raises TimeoutError after `HEAL_S_MAX`."""
@@ -245,14 +245,16 @@ class MixedCaller:
 
     # ---- asking ----
 
-    def _channel(self) -> grpc.aio.Channel:
+    def _channel(self, number: int | None = None) -> grpc.aio.Channel:
+        """Reach one of the routers: by number, or any."""
+        at = self.random.randrange(len(self._addresses)) if number is None else number % len(self._addresses)
         options = [
             ("grpc.initial_reconnect_backoff_ms", 50),
             ("grpc.min_reconnect_backoff_ms", 50),
             ("grpc.max_reconnect_backoff_ms", 200),
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        return grpc.aio.insecure_channel(self.random.choice(self._addresses), options=options)
+        return grpc.aio.insecure_channel(self._addresses[at], options=options)
 
     async def _post(self, stub: posting_service_pb2_grpc.PostingServiceStub, asks: list[Ask]) -> bool:
         answer = await _try(stub.PostTransfers(_request(asks), timeout=CALL_S))
