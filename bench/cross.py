@@ -59,6 +59,7 @@ async def cross_figures(cluster: BenchCluster, options: CrossOptions) -> dict[st
         bench = _Bench(cluster, options, ids, rng)
         local = await bench.measure(crossing=False)
         cross = await bench.measure(crossing=True)
+        await bench.until_settled()
         found = await balances(stub, ids)
     expected = expected_balances([*local.batches, *cross.batches], ids) + local.idle.moved + cross.idle.moved
     idle_ms = {name: statistics.median(one.idle.latencies_ms) for name, one in (("cross", cross), ("local", local))}
@@ -92,10 +93,10 @@ class _Bench:
         channel, stub = open_stub(self._cluster.router)
         async with channel:
             await post_batches(stub, packed[:warm_up], in_flight=CALLS_IN_FLIGHT)
-            await self._until_settled()
+            await self.until_settled()
             before = self._node_cpu_s()
             bulk = await post_batches(stub, packed[warm_up:], in_flight=CALLS_IN_FLIGHT)
-            await self._until_settled()
+            await self.until_settled()
             cpu_us = (self._node_cpu_s() - before) / bulk.posted * 1e6
         pairs = drawn_pairs(self._groups, WARM_UP_POSTS + options.idle_posts, crossing=crossing, rng=self._rng)
         warm = await post_one_by_one(self._cluster.router, self._ids, pairs[:WARM_UP_POSTS], LEDGER)
@@ -110,7 +111,7 @@ class _Bench:
     def _node_cpu_s(self) -> float:
         return sum(one.cpu_s for one in self._cluster.node_usage())
 
-    async def _until_settled(self) -> None:
+    async def until_settled(self) -> None:
         """Wait until no chain is open: COMMITs follow their callers' answers."""
         channel, _ = open_stub(self._cluster.router)
         async with channel:

@@ -12,6 +12,11 @@ ROWS_MAX: Final = 1 << 16
 BEHIND_S_MAX: Final = 5.0
 """How long they are tried: then a courier has taken over."""
 
+TOGETHER_S: Final = 0.01
+"""Last steps of small batches go at multiples of this, so that those of many callers share requests and log records."""
+LARGE_ROWS: Final = 256
+"""A batch of so many is not kept waiting."""
+
 logger = logging.getLogger(__name__)
 
 Finish = Callable[[float], Awaitable[None]]
@@ -47,8 +52,11 @@ class Behind:
             await asyncio.wait(self._running)
 
     async def _finish(self, rows: int, finish: Finish) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            await finish(asyncio.get_running_loop().time() + BEHIND_S_MAX)
+            if rows < LARGE_ROWS:
+                await asyncio.sleep(TOGETHER_S - loop.time() % TOGETHER_S)
+            await finish(loop.time() + BEHIND_S_MAX)
         except CallFailed as failed:
             self.left_to_couriers += rows
             logger.info("%d transfers are left to their couriers: %s", rows, failed)
