@@ -15,6 +15,7 @@ from engine.config import LimitsConfig
 from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.records import Words
 from engine.core.word import Step
+from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.interface import NotProposed, ReplicatedLog
 from engine.rpc.faults import CallFailed, Fault, Reason, overloaded, unavailable
 from engine.service.flight import Answer, Flight, Ticket
@@ -43,8 +44,11 @@ class Batcher:
         clock_ns: Callable[[], int],
         loop: asyncio.AbstractEventLoop,
         address_of: Callable[[str], str],
+        failed: Callable[[EngineStopped], None],
     ) -> None:
-        """`clock_ns` is the leader's clock (UTC); `address_of` the API address of a replica of this group."""
+        """`clock_ns` is the leader's clock (UTC); `address_of` the API address of a replica of this group; `failed` is
+        called with what must end the process."""
+        self._failed = failed
         self._limits, self._clock_ns, self._loop, self._address_of = limits, clock_ns, loop, address_of
         self._flight = Flight(log, loop, self._pump_soon)
         self.steps = StepLane(limits, clock_ns=clock_ns, loop=loop)
@@ -99,7 +103,10 @@ class Batcher:
 
     def answered(self, answers: Iterable[Answer]) -> None:
         """Hand the results of applied records to their callers; records of other leaders are nobody's here."""
-        self._flight.answered(answers)
+        try:
+            self._flight.answered(answers)
+        except Exception as error:
+            self._broke(error)
         self._pump()
 
     def give_up_waiting(self, fault: Fault) -> None:
@@ -132,6 +139,17 @@ class Batcher:
 
     def _pump(self) -> None:
         self._pump_due = False
+        try:
+            self._propose_ready()
+        except Exception as error:
+            self._broke(error)
+
+    def _broke(self, error: Exception) -> None:
+        """A leader that proposes nothing more, or answers nobody, must not go on leading: end, and let others lead."""
+        LOG.exception("the batcher broke")
+        self._failed(EngineStopped(ExitCode.FAILED, f"the batcher broke, which is a bug: {error!r}; start it again"))
+
+    def _propose_ready(self) -> None:
         while self.in_flight < self._limits.log_records_in_flight_max:
             held = self._held or self._next_record()
             self._held = None

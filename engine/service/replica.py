@@ -70,7 +70,9 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         self.started_s = self._loop.time()
         limits = place.config.limits
-        self.batcher = Batcher(log, limits, clock_ns=clock_ns, loop=self._loop, address_of=self.address_of)
+        self.batcher = Batcher(
+            log, limits, clock_ns=clock_ns, loop=self._loop, address_of=self.address_of, failed=failed
+        )
         self.applier = Applier(
             machine,
             self._loop,

@@ -6,11 +6,13 @@ import pytest
 from engine.config import LimitsConfig
 from engine.core.known import RESULT
 from engine.core.records import Flag, Kind, Words
+from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.interface import NotProposed
 from engine.rpc.faults import RESOURCE_EXHAUSTED, UNAVAILABLE, CallFailed, Reason, unavailable
 from engine.service.batcher import Batcher
-from engine.service.flight import Answer
+from engine.service.flight import Answer, Flight
 from engine.service.submission import Caller, Lane, Submission
+from engine.service.transfer_lane import TransferLane
 from tests.scripted_log import ScriptedLog
 
 ME = Caller("me", 1)
@@ -32,12 +34,14 @@ class Bench:
     def __init__(self, **limits: int) -> None:
         self.log = ScriptedLog()
         self.loop = asyncio.get_running_loop()
+        self.failures: list[EngineStopped] = []
         self.batcher = Batcher(
             self.log,
             LimitsConfig(**limits),
             clock_ns=lambda: NOW_NS,
             loop=self.loop,
             address_of=lambda replica: f"{replica}:1",
+            failed=self.failures.append,
         )
 
     def post(self, words: Words, caller: Caller = ME, within_s: float = 60) -> "asyncio.Task[Submission]":
@@ -272,3 +276,20 @@ async def test_a_stop_ends_what_waits_and_lets_what_is_logged_end() -> None:
     assert not logged.done()
     bench.answer_next()
     assert not (await logged).missing
+
+
+async def test_a_batcher_that_breaks_ends_the_process_instead_of_leading_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    monkeypatch.setattr(TransferLane, "next_record", lambda _: 1 // 0)
+    bench.post(rows(1))
+    await bench.settle()
+    assert [stopped.code for stopped in bench.failures] == [ExitCode.FAILED]
+
+
+async def test_an_answer_that_cannot_be_told_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    monkeypatch.setattr(Flight, "answered", lambda *_: 1 // 0)
+    bench.batcher.answered([])
+    assert [stopped.code for stopped in bench.failures] == [ExitCode.FAILED]

@@ -54,6 +54,7 @@ class Bench:
             clock_ns=lambda: NOW_NS,
             loop=self.loop,
             address_of=lambda replica: f"{replica}:1",
+            failed=lambda stopped: pytest.fail(str(stopped)),
         )
 
     def step(self, record: StepRecord, within_s: float = 60) -> "asyncio.Task[StepSubmission]":
