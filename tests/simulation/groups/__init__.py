@@ -5,6 +5,9 @@ node (without gRPC), batcher, courier, state machine, journal in LMDB (in memory
 that). Simulated are time, the network between clients, routers and nodes, the apply thread, crashes, and the log:
 
 * most seeds stand on `shared_log`, which commits, loses leaders and what they proposed, and lets an old leader believe
-  in itself for a while, at a tenth of the cost of real replicas: only so are there hundreds of seeds a minute;
+  in itself for a while, with two replicas to apply it: real ones tick, vote and send heartbeats, and a third applies
+  everything once more, which halves the number of seeds a minute;
 * every tenth seed stands on real `RaftLog`s over the network and the disks of the replication's own simulation.
+
+Not simulated: snapshots of the store, clean stops, accounts that are frozen or closed, days that are closed.
 """

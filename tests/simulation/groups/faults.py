@@ -53,7 +53,8 @@ def tombstone_skipped() -> AbstractContextManager[Any]:
 
 @contextmanager
 def plan_not_checked() -> Iterator[None]:
-    """COMMIT, HOLD and RELEASE are obeyed whatever plan they name: as if they named the one that is open here."""
+    """COMMIT, HOLD and RELEASE are obeyed whatever plan they name, as if they named the one that is open here; and who
+    drives a chain takes every word to be of its plan."""
     decode = StateMachine._decode_steps
 
     def decode_steps(self: StateMachine, log_index: int, record: Any) -> StepRecord:
@@ -62,7 +63,14 @@ def plan_not_checked() -> Iterator[None]:
         parts = [slice_steps(found, at, at + 1) for at in range(len(found.steps))]
         return join_steps([of_open_plan(part, opened, self.book.group) for part in parts])
 
-    with mock.patch.object(StateMachine, "_decode_steps", decode_steps):
+    def steps(own: Chain, words: Mapping[int, Word], facts: Facts = ROUTER) -> tuple[Order, ...]:
+        return next_steps(own, {group: word._replace(chain=own) for group, word in words.items()}, facts)
+
+    with (
+        mock.patch.object(StateMachine, "_decode_steps", decode_steps),
+        mock.patch("engine.service.courier.next_steps", steps),
+        mock.patch("router.chains_driven.next_steps", steps),
+    ):
         yield
 
 

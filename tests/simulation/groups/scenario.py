@@ -70,6 +70,11 @@ CHAOS_S = 2.0
 OTHER_BODIES = 0.08
 OTHER_BODIES_FOCUS = 0.4
 """How often an id is asked for with another body."""
+RACES = 0.06
+RACES_FOCUS = 0.6
+"""How often two bodies of one id are asked for at once."""
+TWICE = 0.12
+"""How often the same is asked through two routers at once."""
 SLOT_USERS = ("engine.core.settings", "engine.core.book", "router.placement")
 ACTIONS = {
     "crash_leader": 8,
@@ -172,6 +177,7 @@ class Scenario:
         self.by_address = {node.address: node for node in self.nodes}
         self.places: dict[str, Node | RouterNode] = {**self.by_address, **{one.name: one for one in self.routers}}
         self.writer = Writer(self.dice, self.accounts, OTHER_BODIES_FOCUS if world.focus == "bodies" else OTHER_BODIES)
+        self.races = RACES_FOCUS if world.focus == "bodies" else RACES
         self.asked: dict[bytes, None] = {}
         self.failure: BaseException | None = None
         self.peace = False
@@ -386,15 +392,21 @@ class Scenario:
         try:
             while True:
                 await asyncio.sleep(self.dice.expovariate(1 / self.plan.client_every_s))
-                chains = self.writer.batch()
-                self.asked.update(dict.fromkeys(chains))
-                twice = 2 if self.dice.random() < 0.12 else 1
-                await asyncio.gather(*(self._insist(chains) for _ in range(twice)))
+                batches, spread_s = [self.writer.batch()], 0.0
+                choice = self.dice.random()
+                if choice < self.races:
+                    batches, spread_s = self.writer.race(), 6 * self.plan.weather.delay_s
+                elif choice < self.races + TWICE:
+                    batches *= 2
+                for chains in batches:
+                    self.asked.update(dict.fromkeys(chains))
+                await asyncio.gather(*(self._insist(chains, spread_s) for chains in batches))
         except Violation as violation:
             self._failed(violation)
 
-    async def _insist(self, chains: list[bytes]) -> None:
+    async def _insist(self, chains: list[bytes], spread_s: float) -> None:
         """Retry blindly through whatever router, a few times; then leave it for peace."""
+        await asyncio.sleep(self.dice.uniform(0.0, spread_s))
         for _ in range(self.dice.choice((1, 2, 4))):
             chains = await self._post(self.dice.choice(ROUTERS), chains, self.dice.choice((0.3, 1.0, 3.0)))
             if not chains:

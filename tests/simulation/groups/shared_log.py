@@ -176,14 +176,18 @@ class ReplicaLog:
 
     def lead(self, term: int) -> None:
         """Become the leader: everything that is committed is handed over first."""
+        if self.role is Role.LEADER:  # it did not hear that it was deposed meanwhile
+            self._step_down()
         self._hand_over()
         self.role, self.term = Role.LEADER, term
         self._tell_role()
 
     def step_down(self) -> None:
         """Learn that it leads no more."""
-        if self.role is not Role.LEADER or self.shared.leader is self or not self.process.alive:
-            return
+        if self.role is Role.LEADER and self.shared.leader is not self and self.process.alive:
+            self._step_down()
+
+    def _step_down(self) -> None:
         self.role, self.term = Role.FOLLOWER, self.shared.term
         waiting, self.waiting = self.waiting, []
         for one in waiting:

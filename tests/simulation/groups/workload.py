@@ -50,6 +50,27 @@ class Writer:
         del self._asked[:-40]
         return chains
 
+    def race(self) -> list[list[bytes]]:
+        """Two bodies of one id, to be asked for at once: a transfer, and the same to somebody else; or a chain that has
+        it as its first leg and is refused where its second one is, whoever has reserved what for it meanwhile."""
+        debit, credit = self._pair()
+        name, amount = self._name("t"), self._amount()
+        plain = row(name, debit=debit, credit=credit, amount=amount)
+        posts = [one for one in self._followable if one.kind is Kind.POST]
+        if not posts or self._dice.random() < 0.5:
+            others = [one for one in self._accounts if one not in (debit, credit)]
+            return [[plain], [row(name, debit=debit, credit=self._dice.choice(others), amount=amount)]]
+        one = self._dice.choice(posts)
+        too_much = row(
+            self._name("v"),
+            debit=one.debit,
+            credit=one.credit,
+            amount=one.amount + 1,
+            followed=one.name,
+            kind=Kind.REVERSE,
+        )
+        return [[plain], [linked(plain, too_much)]]
+
     def _chain(self) -> bytes:
         if self._asked and self._dice.random() < 0.08:
             return self._dice.choice(self._asked)
