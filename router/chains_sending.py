@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from engine.core.step_answers import StepAnswers, split_answers
 from engine.core.step_record import StepRecord, join_steps
-from engine.rpc.faults import CallFailed, Fault, Logged, Reason, fate_unknown, overloaded, unavailable
+from engine.rpc.faults import INVALID_ARGUMENT, CallFailed, Fault, Logged, Reason, fate_unknown, overloaded, unavailable
 from engine.rpc.group_client import Metadata
 from engine.rpc.steps import ON_RECORD
 
@@ -168,18 +168,26 @@ class Lane:
         return together
 
     async def _request(self, together: list[_Asked]) -> None:
+        try:
+            await self._deliver(together)
+        finally:
+            self._count_fresh(together, -1)
+
+    async def _deliver(self, together: list[_Asked]) -> None:
         record = together[0].record if len(together) == 1 else join_steps([asked.record for asked in together])
         try:
             replies = await self._send(record, together[0].sent_as, max(asked.deadline_s for asked in together))
         except CallFailed as failed:
-            _fail(together, failed)
+            if failed.fault.code == INVALID_ARGUMENT and len(together) > 1:
+                for asked in together:  # what is wrong with one of them is no matter of the others
+                    await self._deliver([asked])
+            else:
+                _fail(together, failed)
         except Exception:
             logger.exception("steps for group %d could not be sent", self.group)
             _fail(together, CallFailed(fate_unknown(f"steps for group {self.group} could not be sent")))
         else:
             _answer(together, replies)
-        finally:
-            self._count_fresh(together, -1)
 
     def _out_of_time(self, is_sent: bool) -> Fault:
         if is_sent:

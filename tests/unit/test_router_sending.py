@@ -9,7 +9,7 @@ from engine.core.plan import Side, chain_of
 from engine.core.step_answers import blank_answers
 from engine.core.step_record import StepRecord, steps_of
 from engine.core.word import Order, Step
-from engine.rpc.faults import CallFailed, Logged, Reason, overloaded, stale_placement
+from engine.rpc.faults import CallFailed, Logged, Reason, invalid, overloaded, stale_placement
 from engine.rpc.steps import ON_RECORD
 from router import chains_sending
 from router.chains_sending import FRESH_REQUESTS_MAX, Lane, Replies, SentAs
@@ -123,6 +123,16 @@ async def test_a_request_that_fails_fails_for_all_who_shared_it() -> None:
     lane = Lane(0, group.send)
     found = await asyncio.gather(*(lane.ask(step(), AS_ALICE, soon()) for _ in range(3)), return_exceptions=True)
     assert [one.fault.reason for one in found if isinstance(one, CallFailed)] == [Reason.OVERLOADED] * 3
+
+
+async def test_a_step_that_is_invalid_does_not_spoil_those_that_went_with_it() -> None:
+    group = Group()
+    wrong = CallFailed(invalid("CHAIN_TOO_LONG", "too long"))
+    group.failures = [wrong, wrong]  # of the whole request, and then of the first one alone
+    lane = Lane(0, group.send)
+    found = await asyncio.gather(*(lane.ask(step(), AS_ALICE, soon()) for _ in range(3)), return_exceptions=True)
+    assert [isinstance(one, CallFailed) for one in found] == [True, False, False]
+    assert [size for _, size in group.requests] == [3, 1, 1, 1]
 
 
 async def test_who_insists_asks_again_with_another_attempt_but_not_under_an_old_placement() -> None:
