@@ -97,7 +97,7 @@ bench-contention: setup-runtime ## what hot accounts and a payroll cost: one lin
 		--groups $(BENCH_GROUPS) --replicas $(BENCH_REPLICAS) --report $(BUILD)/bench $(BENCH_OPTIONS)
 
 chaos: setup ## kill and cut the power, at length: KILLS=number IMAGES=number SEED=first
-	KILLS=$(KILLS) IMAGES=$(IMAGES) SEED=$(SEED) $(BIN)/pytest -q -s tests/chaos
+	AT_LENGTH=1 KILLS=$(KILLS) IMAGES=$(IMAGES) SEED=$(SEED) $(BIN)/pytest -q -s tests/chaos
 
 crashpoints: setup ## kill nodes and routers at each step of chains over groups, in turn: SEED=first
 	CRASHPOINTS=all CRASHPOINTS_ENDED_S=5 SEED=$(SEED) $(BIN)/pytest -q -s tests/chaos/test_crashpoints.py

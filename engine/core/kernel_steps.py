@@ -259,6 +259,8 @@ def _end(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at: I
     one_leg = legs_of(steps.steps, number) == 1
     if one_leg:
         _free_one(tables, work, first, chain)
+    else:
+        _place_again(tables, work, first, count)
     for i in range(first, first + count):
         _set_word(work, i, state)
         leg = np.int64((work.batch[i, 15] >> np.uint64(48)) & np.uint64(0x1FFF))
@@ -274,6 +276,14 @@ def _end(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at: I
     close_chain(tables, chain)
     answer_changed(work, steps, number, at, state, ZERO, np.int64(0))
     return at + count
+
+
+@helper
+def _place_again(tables: Tables, work: Work, first: I64, count: I64) -> None:
+    """Find the transit accounts that an earlier step of this very record has made."""
+    for i in range(first, first + count):
+        if lacks_transit(tables, work, i):
+            place_leg(tables, work, i, False)
 
 
 @helper

@@ -1,6 +1,7 @@
 """A follower stopped until the log is compacted past it: a snapshot brings it up while load goes on."""
 
 import asyncio
+import os
 import random
 import re
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ class BulkLoad:
         return records.tobytes()
 
 
+@pytest.mark.skipif("AT_LENGTH" not in os.environ, reason="takes one to two minutes: `make chaos` runs it")
 async def test_a_follower_far_behind_catches_up_by_a_snapshot_while_load_goes_on(cluster: WholeGroup) -> None:
     async with AsyncClient(cluster.router) as client:
         load = BulkLoad(client)

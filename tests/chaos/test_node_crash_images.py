@@ -32,7 +32,7 @@ from tests.chaos.recorded_writes import build_recorder
 
 IMAGES = int(os.environ.get("IMAGES", "8"))
 SEED = int(os.environ.get("SEED", "1"))
-LOAD_S = 2.0
+LOAD_S = 1.0
 SEGMENT_BYTES = 2 << 20
 """Small, so that the load crosses segments and the log is trimmed."""
 

@@ -12,7 +12,7 @@ from engine.core.outcomes import Outcome
 from engine.core.records import CALLER_TRANSFER_KINDS, Kind
 from tests.core_step_histories import run_step_history
 
-HISTORIES = 1_500 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 150
+HISTORIES = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 150
 RECORDS = 24
 WORDS = (
     *("RESERVE {} RESERVED", "RESERVE {} REFUSED", "DECIDE {} POSTED", "DECIDE {} HELD", "DECIDE {} REFUSED"),

@@ -131,12 +131,14 @@ def test_under_a_steady_load_no_money_comes_back_and_a_bucket_moves_once_a_minut
 
 @given(
     st.lists(st.integers(1000, 10**6), min_size=2, max_size=16),
-    st.integers(10, 100),
-    st.randoms(use_true_random=False),
+    st.integers(30, 100),
+    st.integers(0, 1 << 32),
 )
 def test_once_parts_are_even_a_load_that_trembles_moves_nothing(
-    debits: list[int], rounds_of_funds: int, random: Random
+    debits: list[int], rounds_of_funds: int, seed: int
 ) -> None:
+    random = Random(seed)  # a load trembles by chance, not by ill will: that would drain any bucket
+
     def trembling(rate: int) -> int:
         return rate * random.randint(80, 120) // 100
 

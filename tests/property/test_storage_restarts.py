@@ -5,7 +5,7 @@ give.
 """
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.log_record import RecordKind, decode_log_record
@@ -16,6 +16,8 @@ from engine.storage.verify.verify import verify
 from tests.storage_histories import TINY, apply_all, make_records, opened, scratch_folder
 
 RECORDS = 40
+EXAMPLES = 100
+"""Each is a life with several restarts, verified from genesis."""
 SAVE_SHARE = 0.6
 RESTART_SHARE = 0.12
 Answers = list[list[tuple[int, ...]]]
@@ -33,6 +35,7 @@ def answers_of_the_model(records: list[bytes]) -> Answers:
     return answers
 
 
+@settings(max_examples=EXAMPLES)
 @given(seed=st.integers(0, 1 << 32), restarts=st.integers(0, 1 << 32))
 def test_restarts_merges_and_checkpoints_change_no_answer(seed: int, restarts: int) -> None:
     records = make_records(seed, RECORDS)

@@ -106,6 +106,16 @@ def test_repeated_and_late_steps_change_nothing() -> None:
     assert story.balances(ALICE) == (7, 10, 0, 0)
 
 
+def test_legs_that_are_secured_and_released_in_one_record_leave_nothing_reserved() -> None:
+    story = FarStory()
+    legs = [story.event(Kind.POST, ALICE, STRANGER, 7), story.event(Kind.POST, ALICE, STRANGER, 2)]
+    chain = story.chain(*legs, sides=((OURS, FAR), (OURS, FAR)))
+    heard = story.states(Order(Step.RESERVE, OURS, chain), Order(Step.RELEASE, OURS, chain))
+    assert heard == [State.RESERVED, State.RELEASED]
+    assert story.balances(ALICE) == (0, 10, 0, 0)
+    assert story.transit() == (0, 0, 0, 0)
+
+
 def test_a_word_under_another_plan_is_not_obeyed() -> None:
     story = FarStory()
     chain = story.out(7)
