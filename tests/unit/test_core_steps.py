@@ -109,7 +109,7 @@ def test_repeated_and_late_steps_change_nothing() -> None:
 def test_legs_that_are_secured_and_released_in_one_record_leave_nothing_reserved() -> None:
     story = FarStory()
     legs = [story.event(Kind.POST, ALICE, STRANGER, 7), story.event(Kind.POST, ALICE, STRANGER, 2)]
-    chain = story.chain(*legs, sides=((OURS, FAR), (OURS, FAR)))
+    chain = story.chain(*legs, sides=((OURS, FAR), (OURS, FAR)), decider=2)
     heard = story.states(Order(Step.RESERVE, OURS, chain), Order(Step.RELEASE, OURS, chain))
     assert heard == [State.RESERVED, State.RELEASED]
     assert story.balances(ALICE) == (0, 10, 0, 0)
