@@ -24,7 +24,7 @@ BENCH_REPLICAS ?= 1
 BENCH_OPTIONS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-runtime requirements proto baseline check format test demo up bench-smoke bench-contention chaos \
+.PHONY: help setup setup-runtime requirements proto baseline check format test test-unit test-property demo up bench-smoke bench-contention chaos \
 	crashpoints simulate clean
 
 help: ## list the targets
@@ -80,8 +80,15 @@ format: $(BUILD)/dev.stamp ## format and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: check ## everything that CI runs, the fast tests first
-	$(BIN)/pytest -q tests/unit tests/golden tests/property tests/model tests/simulation tests/chaos
+test: check ## everything that CI runs: what needs one processor side by side, then whole clusters
+	$(MAKE) --output-sync=target --jobs=2 test-unit test-property
+	$(BIN)/pytest -q tests/chaos
+
+test-unit:
+	$(BIN)/pytest -q tests/unit tests/golden tests/model
+
+test-property:
+	$(BIN)/pytest -q tests/property tests/simulation
 
 demo: $(BUILD)/beancount.stamp $(BUILD)/kernels.stamp ## a real ledger through a cluster that is killed half-way
 	$(BIN)/posting-engine demo
