@@ -24,7 +24,7 @@ BENCH_REPLICAS ?= 1
 BENCH_OPTIONS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-runtime requirements proto baseline check format test test-unit test-property demo up bench-smoke bench-contention chaos \
+.PHONY: help setup setup-runtime requirements proto baseline check format test test-chaos test-unit test-property demo up bench-smoke bench-contention chaos \
 	crashpoints simulate clean
 
 help: ## list the targets
@@ -80,8 +80,10 @@ format: $(BUILD)/dev.stamp ## format and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: check ## everything that CI runs: what needs one processor side by side, then whole clusters
-	$(MAKE) --output-sync=target --jobs=2 test-unit test-property
+test: check ## everything that CI runs, two at a time: whole clusters beside what needs one processor
+	$(MAKE) --output-sync=target --jobs=2 test-chaos test-unit test-property
+
+test-chaos:
 	$(BIN)/pytest -q tests/chaos
 
 test-unit:
