@@ -20,6 +20,8 @@ class Outcome(IntEnum):
     ACCOUNT_UPDATED = 3
     SECURED = 4
     """In journals only, never told to a caller: a leg of a cross-group chain is secured, and waits for its decider."""
+    BUCKET_MADE = 5
+    """The account has its bucket in this group."""
 
     ID_REUSED_WITH_DIFFERENT_KIND = 10
     ID_REUSED_WITH_DIFFERENT_LEDGER = 11
@@ -81,6 +83,8 @@ class Outcome(IntEnum):
     """The new overdraft limit is below what is used already."""
     ACCOUNT_ID_RESERVED = 155
     """Ids whose first eight bytes are all ones are the engine's own."""
+    ACCOUNT_IS_INTERNAL = 156
+    """The engine's own accounts, for money between groups or buckets, cannot be split."""
 
 
 class ResultFlag(IntFlag):
@@ -93,6 +97,10 @@ class ResultFlag(IntFlag):
     DECIDED_ELSEWHERE = 4
     """No outcome (0), and nothing was logged: this id, or what it follows, is part of a cross-group chain, and the
     result's `group` decides that chain: ask there."""
+    SHORT = 8
+    """No outcome (0), and nothing was logged: this group's bucket of a split account does not suffice, others may. The
+    result's `position` is the number of the failing leg within its chain; its `timestamp` the reason to refuse it with,
+    once it is proven (decision 12)."""
 
 
 def took_effect(outcome: int) -> bool:

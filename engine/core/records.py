@@ -8,7 +8,7 @@ them and one loop may apply them:
 words  field
 =====  ====================================================================================================
 0,1    id: the caller's idempotency key (CREATE_ACCOUNT: the account's id; EXPIRE: the reservation's id)
-2,3    debit account (UPDATE_ACCOUNT: the account updated)
+2,3    debit account (UPDATE_ACCOUNT: the account updated; BUCKET: the account split)
 4,5    credit account
 6,7    amount, low and high (accounts: the overdraft limit). Journal: what moved if it took effect, not what was
        asked; what was asked if it was refused (EXPIRE: what was given back; RELEASE: 0)
@@ -16,7 +16,7 @@ words  field
 10,11  reference: the business key
 12     effective_at, nanoseconds UTC; 0 means "at `timestamp`"
 13     timestamp, nanoseconds UTC, given by apply from the leader's clock; 0 on the wire
-14     ledger (u32) | timeout_s << 32 (UPDATE_ACCOUNT: the expected version)
+14     ledger (u32) | timeout_s << 32 (UPDATE_ACCOUNT: the expected version; BUCKET: the version of the home's row)
 15     code (u16) | kind << 16 (u8) | flags << 24 (u8) | outcome << 32 (u16) | leg << 48 (u16)
 =====  ====================================================================================================
 
@@ -75,6 +75,8 @@ class Kind(IntEnum):
     REVERSE = 5
     CREATE_ACCOUNT = 64
     UPDATE_ACCOUNT = 65
+    BUCKET = 66
+    """Routers' only: makes this group's bucket of an account, or brings its flags up to the home's (decision 12)."""
     EXPIRE = 128
     """Engine-made, in the journal only: a reservation met its deadline."""
     SETTINGS = 129
@@ -110,7 +112,9 @@ class AccountFlag(IntFlag):
     TRANSIT = 16
     """Internal: keeps the book balanced while money is on its way between two groups."""
     BUCKET = 32
-    """Internal: one slice of a split account."""
+    """The head of this group's bucket of a split account: what callers post is booked on it."""
+    SHARE = 64
+    """Internal: the bucket's share account, on which money moves from and to other buckets."""
 
 
 ACCOUNT: Final = np.dtype(
@@ -131,14 +135,16 @@ ACCOUNT: Final = np.dtype(
         ("version", "<u4"),
         ("code", "<u2"),
         ("flags", "<u2"),
-        ("reserved", "<u4"),
+        ("partner", "<u4"),
         ("position", "<u8"),
     ]
 )
 """One row of the account table, 128 bytes = 16 words: 0,1 id; 2,3 debits posted; 4,5 credits posted; 6,7 debits
 reserved; 8,9 credits reserved; 10,11 overdraft limit; 12 created at (ns); 13 ledger | version << 32 (1 when created);
-14 code | flags << 16; 15 the journal position of the CREATE_ACCOUNT that made it: its whole body, the reference too, is
-there."""
+14 code | flags << 16 | partner << 32 (of a bucket's head and share account, the other's row plus one); 15 the journal
+position of the CREATE_ACCOUNT that made it: its whole body, the reference too, is there. A share account has in 10,11
+what reservations on its head ever gave back, and in 15 the position of the BUCKET that made it; so has a head that is
+not at home."""
 
 
 def as_words(packed: bytes | bytearray | memoryview) -> Words:

@@ -42,8 +42,8 @@ ANSWER: Final = np.dtype(
     ]
 )
 """One answer, 48 bytes. `state`: `engine.core.word.State`, NONE if the group has no word. `flags`: `AnswerFlag`.
-`reason`, `leg`: of refusals. `position`, `timestamp`: of the word's first row. `digest`: of the chain on record.
-`holds`, `amounts`, `chain_bytes`: how many of the entries, or bytes, behind are this answer's."""
+`reason`, `leg`: of refusals, and of what is SHORT. `position`, `timestamp`: of the word's first row. `digest`: of the
+chain on record. `holds`, `amounts`, `chain_bytes`: how many of the entries, or bytes, behind are this answer's."""
 
 STEP_HOLD: Final = np.dtype(
     [
@@ -64,6 +64,9 @@ ON_RECORD: Final = 1
 OTHER_CHAIN: Final = 2
 """Another chain than the step's is on record (another body or plan under its id, another chain that has one of its ids,
 or the chain of what it follows, laid out otherwise): it follows, encoded."""
+SHORT: Final = 4
+"""Nothing was logged, and the state is NONE: this group's bucket of a split account does not suffice for `leg`, others
+may; `reason` is what to refuse it with once that is proven (decision 12)."""
 
 _HEADER: Final = struct.Struct("<HHIII")
 _LOW: Final = (1 << 64) - 1

@@ -19,6 +19,7 @@ class AccountFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACCOUNT_FLAG_CLOSED: _ClassVar[AccountFlag]
     ACCOUNT_FLAG_TRANSIT: _ClassVar[AccountFlag]
     ACCOUNT_FLAG_BUCKET: _ClassVar[AccountFlag]
+    ACCOUNT_FLAG_SHARE: _ClassVar[AccountFlag]
 ACCOUNT_FLAG_UNSPECIFIED: AccountFlag
 ACCOUNT_FLAG_DEBITS_MUST_NOT_EXCEED_CREDITS: AccountFlag
 ACCOUNT_FLAG_CREDITS_MUST_NOT_EXCEED_DEBITS: AccountFlag
@@ -26,6 +27,7 @@ ACCOUNT_FLAG_FROZEN: AccountFlag
 ACCOUNT_FLAG_CLOSED: AccountFlag
 ACCOUNT_FLAG_TRANSIT: AccountFlag
 ACCOUNT_FLAG_BUCKET: AccountFlag
+ACCOUNT_FLAG_SHARE: AccountFlag
 
 class Account(_message.Message):
     __slots__ = ("id", "ledger", "code", "flags", "overdraft_limit", "reference")

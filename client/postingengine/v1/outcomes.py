@@ -16,6 +16,8 @@ class Outcome(IntEnum):
     """The account exists now, with the fields asked for."""
     ACCOUNT_UPDATED = 3
     """The account has the limit and flags asked for."""
+    BUCKET_MADE = 5
+    """The account has its bucket in this group."""
     ID_REUSED_WITH_DIFFERENT_KIND = 10
     """The id is taken by a transfer of another kind."""
     ID_REUSED_WITH_DIFFERENT_LEDGER = 11
@@ -108,6 +110,8 @@ class Outcome(IntEnum):
     """The new overdraft limit is below what is used already."""
     ACCOUNT_ID_RESERVED = 155
     """Ids whose first eight bytes are all ones are the engine's own."""
+    ACCOUNT_IS_INTERNAL = 156
+    """The engine's own accounts cannot be split."""
 
     @classmethod
     def _missing_(cls, value: object) -> "Outcome | None":

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!engine/peer/v1/peer_service.proto\x12\x0e\x65ngine.peer.v1\"w\n\x0bStepRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\r\x12\x17\n\x0fplacement_epoch\x18\x03 \x01(\x04\x12\x0c\n\x04rows\x18\x04 \x01(\x0c\x12\r\n\x05steps\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\"2\n\x0cStepResponse\x12\x0f\n\x07\x61nswers\x18\x01 \x01(\x0c\x12\x11\n\tlog_index\x18\x02 \x01(\x04\x32P\n\x0bPeerService\x12\x41\n\x04Step\x12\x1b.engine.peer.v1.StepRequest\x1a\x1c.engine.peer.v1.StepResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!engine/peer/v1/peer_service.proto\x12\x0e\x65ngine.peer.v1\"w\n\x0bStepRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\r\x12\x17\n\x0fplacement_epoch\x18\x03 \x01(\x04\x12\x0c\n\x04rows\x18\x04 \x01(\x0c\x12\r\n\x05steps\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\"2\n\x0cStepResponse\x12\x0f\n\x07\x61nswers\x18\x01 \x01(\x0c\x12\x11\n\tlog_index\x18\x02 \x01(\x04\"V\n\x12MakeBucketsRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0c\n\x04rows\x18\x03 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"9\n\x13MakeBucketsResponse\x12\x0f\n\x07results\x18\x01 \x01(\x0c\x12\x11\n\tlog_index\x18\x02 \x01(\x04\"k\n\x12ReadBucketsRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0b\n\x03ids\x18\x03 \x01(\x0c\x12\x12\n\nfrom_epoch\x18\x04 \x01(\x04\x12\x11\n\tpage_size\x18\x05 \x01(\r\"\\\n\x13ReadBucketsResponse\x12\x0f\n\x07\x62uckets\x18\x01 \x01(\x0c\x12\x11\n\tlog_index\x18\x02 \x01(\x04\x12\r\n\x05\x61s_of\x18\x03 \x01(\x06\x12\x12\n\nnext_epoch\x18\x04 \x01(\x04\x32\x80\x02\n\x0bPeerService\x12\x41\n\x04Step\x12\x1b.engine.peer.v1.StepRequest\x1a\x1c.engine.peer.v1.StepResponse\x12V\n\x0bMakeBuckets\x12\".engine.peer.v1.MakeBucketsRequest\x1a#.engine.peer.v1.MakeBucketsResponse\x12V\n\x0bReadBuckets\x12\".engine.peer.v1.ReadBucketsRequest\x1a#.engine.peer.v1.ReadBucketsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPREQUEST']._serialized_end=172
   _globals['_STEPRESPONSE']._serialized_start=174
   _globals['_STEPRESPONSE']._serialized_end=224
-  _globals['_PEERSERVICE']._serialized_start=226
-  _globals['_PEERSERVICE']._serialized_end=306
+  _globals['_MAKEBUCKETSREQUEST']._serialized_start=226
+  _globals['_MAKEBUCKETSREQUEST']._serialized_end=312
+  _globals['_MAKEBUCKETSRESPONSE']._serialized_start=314
+  _globals['_MAKEBUCKETSRESPONSE']._serialized_end=371
+  _globals['_READBUCKETSREQUEST']._serialized_start=373
+  _globals['_READBUCKETSREQUEST']._serialized_end=480
+  _globals['_READBUCKETSRESPONSE']._serialized_start=482
+  _globals['_READBUCKETSRESPONSE']._serialized_end=574
+  _globals['_PEERSERVICE']._serialized_start=577
+  _globals['_PEERSERVICE']._serialized_end=833
 # @@protoc_insertion_point(module_scope)

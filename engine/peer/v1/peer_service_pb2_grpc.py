@@ -41,6 +41,16 @@ class PeerServiceStub:
                 request_serializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.StepRequest.SerializeToString,
                 response_deserializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.StepResponse.FromString,
                 _registered_method=True)
+        self.MakeBuckets = channel.unary_unary(
+                '/engine.peer.v1.PeerService/MakeBuckets',
+                request_serializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.MakeBucketsRequest.SerializeToString,
+                response_deserializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.MakeBucketsResponse.FromString,
+                _registered_method=True)
+        self.ReadBuckets = channel.unary_unary(
+                '/engine.peer.v1.PeerService/ReadBuckets',
+                request_serializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.ReadBucketsRequest.SerializeToString,
+                response_deserializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.ReadBucketsResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -56,6 +66,21 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MakeBuckets(self, request, context):
+        """Gives the group its buckets of some accounts, or brings these up to what the accounts' home says of them (decision
+        12). May be repeated. Needs the role peer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadBuckets(self, request, context):
+        """What the group has of some accounts, or of all that have a bucket there. Linearizable. Needs the role peer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +88,16 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.Step,
                     request_deserializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.StepRequest.FromString,
                     response_serializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.StepResponse.SerializeToString,
+            ),
+            'MakeBuckets': grpc.unary_unary_rpc_method_handler(
+                    servicer.MakeBuckets,
+                    request_deserializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.MakeBucketsRequest.FromString,
+                    response_serializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.MakeBucketsResponse.SerializeToString,
+            ),
+            'ReadBuckets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadBuckets,
+                    request_deserializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.ReadBucketsRequest.FromString,
+                    response_serializer=engine_dot_peer_dot_v1_dot_peer__service__pb2.ReadBucketsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +129,60 @@ class PeerService:
             '/engine.peer.v1.PeerService/Step',
             engine_dot_peer_dot_v1_dot_peer__service__pb2.StepRequest.SerializeToString,
             engine_dot_peer_dot_v1_dot_peer__service__pb2.StepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeBuckets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.peer.v1.PeerService/MakeBuckets',
+            engine_dot_peer_dot_v1_dot_peer__service__pb2.MakeBucketsRequest.SerializeToString,
+            engine_dot_peer_dot_v1_dot_peer__service__pb2.MakeBucketsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadBuckets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/engine.peer.v1.PeerService/ReadBuckets',
+            engine_dot_peer_dot_v1_dot_peer__service__pb2.ReadBucketsRequest.SerializeToString,
+            engine_dot_peer_dot_v1_dot_peer__service__pb2.ReadBucketsResponse.FromString,
             options,
             channel_credentials,
             insecure,
