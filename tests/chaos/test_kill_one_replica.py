@@ -6,6 +6,7 @@ KILLS=50 in the environment (`make chaos`) for the long run; a few by default.
 import asyncio
 import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from tests.chaos.processes import Cluster
 
 KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("SEED", "1"))
+TRANSFERS_BETWEEN_KILLS_MAX = 2500
+"""`verify` judges the journal from genesis after each kill: were this not bounded, its time would grow without end."""
+LOAD_S_MAX = 2.0
+BATCHES = (1, 5, 20)
+"""Transfers a call: the smaller, the longer the load lasts before the bound is reached."""
 
 
 @pytest.fixture
@@ -32,25 +38,33 @@ async def test_every_acknowledged_transfer_survives_sigkill_at_random_moments(cl
     caller = Caller(cluster.router, seed=SEED)
     await caller.create_accounts()
     for number in range(KILLS):
-        await load_and_kill(cluster, caller, replica, dice.uniform(0.3, 2.0))
+        before = len(caller.books.acknowledged)
+        await load_and_kill(cluster, caller, replica, dice)
         wrong = await asyncio.to_thread(cluster.verify, [replica])
         assert not wrong, f"kill {number}: {wrong}"
         cluster.start(replica)
         await caller.settle()
+        assert await caller.differences(since=before) == [], f"kill {number}"
+        there = len(caller.books.acknowledged)
+        print(f"kill {number + 1} of {KILLS}: {there - before} more transfers, all {there} there, verified")
     assert await caller.differences() == []
     assert caller.books.were_unknown > 0, "every kill hit an idle process: nothing was shown"
     assert cluster.stop("router", replica) == [0, 0], cluster.outputs()
     assert cluster.verify([replica]) == []
 
 
-async def load_and_kill(cluster: Cluster, caller: Caller, replica: str, after_s: float) -> None:
-    stopped = asyncio.Event()
-    load = asyncio.create_task(caller.post_until(stopped))
-    acknowledged = len(caller.books.acknowledged)
+async def load_and_kill(cluster: Cluster, caller: Caller, replica: str, dice: random.Random) -> None:
+    """Kill at a random moment of load, which comes when so many are acknowledged or so long has passed."""
+    stopped, books = asyncio.Event(), caller.books
+    enough = len(books.acknowledged) + dice.randint(1, TRANSFERS_BETWEEN_KILLS_MAX)
+    load = asyncio.create_task(caller.post_until(stopped, batch=dice.choice(BATCHES)))
+    acknowledged = len(books.acknowledged)
     async with asyncio.timeout(60):
-        while len(caller.books.acknowledged) == acknowledged:  # load must flow before the kill means anything
+        while len(books.acknowledged) == acknowledged:  # load must flow before the kill means anything
             await asyncio.sleep(0.01)
-    await asyncio.sleep(after_s)
+    until_s = time.monotonic() + dice.uniform(0.0, LOAD_S_MAX)
+    while len(books.acknowledged) < enough and time.monotonic() < until_s:
+        await asyncio.sleep(dice.uniform(0.0, 0.02))
     await asyncio.to_thread(cluster.kill, replica)
     stopped.set()
     await load

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.core.known import Known
+from engine.core.limits import BATCH_TRANSFERS_MAX
 from engine.core.outcomes import Outcome
-from engine.core.records import Kind
+from engine.core.records import Kind, as_records
 from engine.replication.segment_format import Identity as LogIdentity
 from engine.replication.single import SingleLog, SingleLogLimits
 from engine.storage.folder import Identity, open_folder
+from engine.storage.loading import Loader
 from engine.storage.recovery import open_state_machine
 from engine.storage.state_machine import StateMachine
 from engine.storage.verify.verify import verify
@@ -69,8 +70,9 @@ async def test_every_image_of_a_power_cut_holds_what_was_acknowledged_before_it(
         image = tmp_path / "image"
         recording.rebuild(image, cut_ns, seed=dice.getrandbits(32))
         place = f"image {number} of seed {SEED}"
-        await start_and_check(image, cluster.config, replica, caller.books, cut_ns, place)
+        due = await start_and_check(image, cluster.config, replica, caller.books, cut_ns, place)
         shutil.rmtree(image)
+        print(f"image {number + 1} of {IMAGES}: {due} transfers acknowledged before the cut are there, verified")
 
 
 async def load_for(caller: Caller, seconds: float) -> None:
@@ -83,8 +85,11 @@ async def load_for(caller: Caller, seconds: float) -> None:
 
 async def start_and_check(
     image: Path, config: dict[str, object], replica: str, books: Books, cut_ns: int, place: str
-) -> None:
-    """Start a log and a state machine on the image as the node does, then look every acknowledged id up."""
+) -> int:
+    """Start a log and a state machine on the image as the node does, then look every acknowledged id up.
+
+    Returns how many those are.
+    """
     cluster_id = str(config["cluster_id"])
     with open_folder(image, Identity(cluster_id, 0, replica)) as folder:
         machine, _ = open_state_machine(folder, 0)
@@ -101,20 +106,31 @@ async def start_and_check(
             await confirmed
         machine.save()
         due = [one for one, at_ns in books.acknowledged_ns.items() if at_ns < cut_ns]
-        missing = [one.hex() for one in due if not found_posted(machine.loader, one)]
+        missing = [one.hex() for one in not_posted(machine.loader, due)]
         await log.stop()
         machine.close()
     assert not missing, f"{place}: {len(missing)} of {len(due)} acknowledged transfers are lost, {missing[0]} first"
     await asyncio.to_thread(verify, image)  # raises at the first difference
+    return len(due)
 
 
 def apply_with(machine: StateMachine, log_index: int, term: int, record: bytes | memoryview) -> None:
     machine.apply(log_index, term, record)
 
 
-def found_posted(loader, transfer_id: bytes) -> bool:  # type: ignore[no-untyped-def]
-    words = np.zeros((1, 16), np.uint64)
-    words[0, :2] = np.frombuffer(transfer_id, "<u8")
-    words[0, 15] = Kind.POST << 16
-    known: Known = loader.load(words)
-    return known.id_row[0] >= 0 and int(known.rows[known.id_row[0], 15]) >> 32 & 0xFFFF == Outcome.POSTED
+def not_posted(loader: Loader, ids: list[bytes]) -> list[bytes]:
+    """Look ids up, many at a time: one by one took ten times as long as all the rest of an image."""
+    missing: list[bytes] = []
+    for first in range(0, len(ids), BATCH_TRANSFERS_MAX):
+        chosen = ids[first : first + BATCH_TRANSFERS_MAX]
+        words = np.zeros((len(chosen), 16), np.uint64)
+        words[:, :2] = np.frombuffer(b"".join(chosen), "<u8").reshape(-1, 2)
+        words[:, 15] = Kind.POST << 16
+        known = loader.load(words)
+        rows = as_records(known.rows)
+        missing += [
+            one
+            for one, row in zip(chosen, known.id_row.tolist(), strict=True)
+            if row < 0 or rows[row]["id"].tobytes() != one or rows[row]["outcome"] != Outcome.POSTED
+        ]
+    return missing

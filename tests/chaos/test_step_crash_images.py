@@ -34,8 +34,10 @@ def test_every_image_of_a_power_cut_goes_on_to_the_same_state(log: list[Logged],
         cut_ns = dice.randint(saved[0][1], recording.ended_ns)
         image = tmp_path / f"image-{number}"
         recording.rebuild(image, cut_ns, seed=number)
-        go_on(image, log, max(log_index for log_index, at_ns in saved if at_ns <= cut_ns))
+        saved_index = max(log_index for log_index, at_ns in saved if at_ns <= cut_ns)
+        go_on(image, log, saved_index)
         verify(image)
+        print(f"image {number + 1} of {IMAGES}: went on from log index {saved_index} or later, verified")
 
 
 def recorded(log: list[Logged], tmp_path: Path) -> tuple[Recording, list[tuple[int, int]]]:
