@@ -23,7 +23,7 @@ from engine.core.plan import (
 )
 from engine.core.records import RECORD_BYTES, Kind
 from engine.core.step_answers import ON_RECORD as ANSWERED_BEFORE
-from engine.core.step_answers import OTHER_CHAIN, word_of
+from engine.core.step_answers import OTHER_CHAIN, SHORT, word_of
 from engine.core.step_record import steps_of
 from engine.core.word import REFUSALS, Order, State, Step, Word
 from engine.rpc.faults import CallFailed, Fault, Logged, fate_unknown, invalid
@@ -43,6 +43,14 @@ class OriginalElsewhere(Exception):
     def __init__(self, chain: Chain) -> None:
         super().__init__("the original is laid out otherwise")
         self.chain = chain
+
+
+class ShortAt(Exception):
+    """Raised where a group's bucket of a split account does not suffice: nothing of that step is logged there."""
+
+    def __init__(self, group: int, leg: int, reason: int) -> None:
+        super().__init__(f"the bucket in group {group} is short")
+        self.group, self.leg, self.reason = group, leg, reason
 
 
 class Reply(NamedTuple):
@@ -68,7 +76,7 @@ class DrivenChain:
     async def until_answered(self, deadline_s: float) -> Answer:
         """Drive until the caller can be told; `deadline_s` is on the loop's clock.
 
-        Raises `CallFailed`, and `OriginalElsewhere`.
+        Raises `CallFailed`, `OriginalElsewhere`, and `ShortAt`, after which it may be called again.
         """
         loop, pause_s = asyncio.get_running_loop(), STUCK_PAUSE_S_MIN
         while (told := answer(self.own, self.words)) is None:
@@ -85,10 +93,18 @@ class DrivenChain:
         order = Order(Step.ABORT, self.own.decider, self.own, reason=reason, leg=leg)
         self._learn(order.group, await self._ask(order, deadline_s))
 
+    async def move(self, amount: int, deadline_s: float) -> None:
+        """Let the one group of a transfer by itself post it for this amount; raises `CallFailed`, `ShortAt`."""
+        order = Order(Step.DECIDE, self.own.decider, self.own, (amount,))
+        self._learn(order.group, await self._ask(order, deadline_s))
+
     async def to_the_end(self, deadline_s: float) -> None:
         """Send what is left to send once the caller was told; what fails is the couriers'."""
-        while await self._round(deadline_s):
-            pass
+        try:
+            while await self._round(deadline_s):
+                pass
+        except ShortAt:
+            return  # a step of another body's chain
 
     async def _round(self, deadline_s: float) -> bool:
         """Send what is to be sent now; return whether anything was learned."""
@@ -111,6 +127,9 @@ class DrivenChain:
             replies = await lane.insist(record, self._sent_as._replace(placement_epoch=ON_RECORD), deadline_s)
         answers = replies.answers
         one = answers.answers[0]
+        if one["flags"] & SHORT:
+            self.replayed = self.replayed or False
+            raise ShortAt(order.group, int(one["leg"]), int(one["reason"]))
         if one["flags"] & OTHER_CHAIN:
             other = decode_chain(answers.chains)
             if is_followed(other, self.own):

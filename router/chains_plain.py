@@ -15,7 +15,7 @@ from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.plain_chains import PlainTable, plain_digests, plain_families
 from engine.core.records import Words
 from engine.core.step_answers import ON_RECORD as ANSWERED_BEFORE
-from engine.core.step_answers import OTHER_CHAIN, plain_amounts
+from engine.core.step_answers import OTHER_CHAIN, SHORT, plain_amounts
 from engine.core.step_record import StepRecord, plain_steps
 from engine.core.word import State, Step
 from engine.rpc.faults import CallFailed, Fault, Logged, Reason, fate_unknown
@@ -79,7 +79,9 @@ class PlainRun:
         self.positions = np.zeros(count, np.uint64)
         self.timestamps = np.zeros(count, np.uint64)
         self.driven: list[int] = []
-        """Rows that met another chain."""
+        """Rows that met another chain, or a bucket that is short."""
+        self.short: set[int] = set()
+        """Of these, the ones that met a bucket that is short: a group may have secured them."""
         self.stale: list[int] = []
         """Rows that were placed by an old placement: nothing of them is logged."""
         self.faults: dict[int, Fault] = {}
@@ -202,11 +204,12 @@ class PlainRun:
             self._moves_as_asked = False
         if at == DECIDER:
             self.positions[rows], self.timestamps[rows] = answers["position"], answers["timestamp"]
-        other = (flags & OTHER_CHAIN) != 0
+        other = (flags & (OTHER_CHAIN | SHORT)) != 0
         if other.any():
             met = self._numbers(rows)[other]
             self.driven += met.tolist()
             self._live[met] = False
+            self.short.update(self._numbers(rows)[(flags & SHORT) != 0].tolist())
 
     def _numbers(self, rows: _Chosen) -> Rows:
         return np.arange(len(self.words)) if isinstance(rows, slice) else rows

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,20 +12,35 @@ from engine.core.chain_driver import Answer, outcomes
 from engine.core.known import RESULT
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.plain_chains import plain_table
-from engine.core.plan import Chain, ChainFault, Side, sides_of
+from engine.core.plan import Chain, ChainFault, Side, lay_out_alone, sides_of
 from engine.core.records import Words
 from engine.rpc.answers import no_results
-from engine.rpc.faults import CallFailed, Fault, Reason, at_item, fate_unknown
+from engine.rpc.faults import CallFailed, Fault, Reason, at_item, fate_unknown, stale_placement
 from router.chains import PlainPart, Rows, sort_chains
 from router.chains_behind import Behind
-from router.chains_driven import DrivenChain, LaneOf, Layout, OriginalElsewhere, ask_earlier, ask_originals, chain_fault
+from router.chains_driven import (
+    DrivenChain,
+    LaneOf,
+    Layout,
+    OriginalElsewhere,
+    ShortAt,
+    ask_earlier,
+    ask_originals,
+    chain_fault,
+)
 from router.chains_plain import PlainRun, Ways
 from router.chains_sending import SentAs
+from router.chains_short import PULLS_MAX, ShortUnits, Unit, relieved
+from router.funds import Funds, Told, Verdict, contended
+from router.short_units import legs_of
+from router.split_map import SplitMap
 
 PLAIN_RUN_ROWS_MAX: Final = 2048
 """A larger part is cut, so that its first rows are decided while the last ones are being reserved."""
 LAYOUTS_MAX: Final = 8
 """How often one chain is laid out anew for what is learned of its originals."""
+BUCKETS_MADE_MAX: Final = 4
+"""How often rows are posted again for buckets that their group lacks."""
 NS_PER_S: Final = 1_000_000_000
 
 
@@ -39,8 +54,19 @@ class LocalAnswers(NamedTuple):
     log_index: int
 
 
-PostLocal = Callable[[int, Words, float], Awaitable[LocalAnswers]]
-"""Posts rows, shape (n, 16), that lie in one group whole: (group, rows, deadline). Raises `CallFailed`."""
+PostLocal = Callable[[int, Words, float, int], Awaitable[LocalAnswers]]
+"""Posts rows, shape (n, 16), that lie in one group whole: (group, rows, deadline, the newest epoch of the map of split
+accounts that placed some of them, else 0). Raises `CallFailed`."""
+MakeBuckets = Callable[[int, Sequence[bytes], float], Awaitable[None]]
+"""Gives a group its buckets of these accounts: (group, accounts, deadline). Raises `CallFailed`."""
+
+
+class Splits(NamedTuple):
+    """What a router knows of split accounts, and what it does for them."""
+
+    map: SplitMap
+    funds: Funds
+    make: MakeBuckets
 
 
 class Network(NamedTuple):
@@ -52,6 +78,7 @@ class Network(NamedTuple):
     """Shape (4096,)."""
     hash_seed: int
     behind: Behind
+    splits: Splits
 
 
 class BatchRun:
@@ -70,7 +97,8 @@ class BatchRun:
         """Rows that were placed by an old placement, and are to be posted again under a new one."""
         self.log_indexes: dict[int, int] = {}
         """By group, the log index at which these outcomes are applied."""
-        self._sides = sides_of(words, network.group_of_slot, network.hash_seed)
+        homes = sides_of(words, network.group_of_slot, network.hash_seed)
+        self._sides, self._by_map = network.splits.map.routed(words, homes)
 
     async def run(self) -> None:
         """Give every row an outcome, or a fault, or call it stale."""
@@ -96,21 +124,108 @@ class BatchRun:
     # ---- chains of one group ----
 
     async def _local(self, group: int, rows: Rows) -> None:
-        try:
-            found = await self._network.post_local(group, self.words[rows], self._deadline_s)
-        except CallFailed as failed:
-            self._fail(rows, failed.fault)
-            return
-        elsewhere = self._take_local(group, rows, found)
-        await _all([self._driven(chain, redirected=True) for chain in _chains(self.words, rows, elsewhere)])
+        short = await self._post_local(group, rows)
+        if short:
+            shorts = ShortUnits(group, self._network.splits.funds, self._post_again, self._end_short, self._fail_all)
+            await shorts.settle(short, self._deadline_s)
 
-    def _take_local(self, group: int, rows: Rows, found: LocalAnswers) -> npt.NDArray[np.bool_]:
-        """Take a group's answers over; return which rows it sent elsewhere."""
+    async def _post_local(self, group: int, rows: Rows) -> list[Unit]:
+        """Post rows that lie in one group whole; return the units that a bucket was short for."""
+        missing, shorts = rows, list[Unit]()
+        for _ in range(BUCKETS_MADE_MAX):
+            try:
+                found = await self._network.post_local(group, self.words[missing], self._deadline_s, self._epoch(missing))
+            except CallFailed as failed:
+                self._fail(missing, failed.fault)
+                break
+            told = self._take_local(group, missing, found)
+            await _all([self._driven(chain, redirected=True) for chain in _chains(self.words, missing, told.elsewhere)])
+            shorts += self._units(missing, told.short)
+            missing = told.missing
+            if not len(missing) or not await self._made(group, missing):
+                break
+        return shorts
+
+    async def _post_again(self, group: int, units: Sequence[Unit], _: float) -> list[Unit]:
+        rows = np.sort(np.concatenate([unit.rows for unit in units]))
+        tries = {int(unit.rows[0]): unit.tries for unit in units}
+        short = await self._post_local(group, rows)
+        for unit in short:
+            unit.tries = tries[int(unit.rows[0])]
+        return short
+
+    def _take_local(self, group: int, rows: Rows, found: LocalAnswers) -> "_ToldLocally":
+        """Take a group's answers over."""
         self.results[rows] = found.results
+        for row in rows.tolist() if self.faults else ():
+            self.faults.pop(row, None)
         self.faults.update((int(rows[fault.item or 0]), fault) for fault in found.faults)
         self._note_log_index(group, found.log_index)
-        elsewhere: npt.NDArray[np.bool_] = (found.results["flags"] & ResultFlag.DECIDED_ELSEWHERE) != 0
-        return elsewhere
+        flags = found.results["flags"]
+        missing = [fault.item or 0 for fault in found.faults if fault.reason == Reason.BUCKET_MISSING]
+        elsewhere, short = (flags & ResultFlag.DECIDED_ELSEWHERE) != 0, (flags & ResultFlag.SHORT) != 0
+        return _ToldLocally(elsewhere, short, rows[missing])
+
+    def _epoch(self, rows: Rows) -> int:
+        """Return the map's newest epoch if it placed some of these rows."""
+        placed = self._by_map is not None and bool(self._by_map[rows].any())
+        return self._network.splits.map.epoch if placed else 0
+
+    async def _made(self, group: int, rows: Rows) -> bool:
+        """Let a group have the buckets that it lacks for these rows; False: they have a fault."""
+        splits = self._network.splits
+        accounts = {self.words[row, at : at + 2].tobytes() for row in rows.tolist() for at in (2, 4)}
+        try:
+            await splits.make(group, [one for one in sorted(accounts) if one in splits.map], self._deadline_s)
+        except CallFailed as failed:
+            self._fail(rows, failed.fault)
+            return False
+        return True
+
+    # ---- buckets that are short ----
+
+    def _units(self, rows: Rows, short: npt.NDArray[np.bool_]) -> list[Unit]:
+        """Return the units of these rows that a bucket was short for."""
+        found = []
+        for chain in _chains(self.words, rows, short):
+            leg, reason = int(self.results["position"][chain[0]]), int(self.results["timestamp"][chain[0]])
+            found.append(Unit(chain, legs_of(self.words[chain].tobytes()), leg, reason))
+        return found
+
+    async def _end_short(self, unit: Unit, told: Told) -> Unit | None:
+        """Have a unit refused, or moved, by the one group that it lies in."""
+        rows = unit.rows
+        own = lay_out_alone(self.words[rows].tobytes(), [Side(*side) for side in self._sides[rows].tolist()])
+        try:
+            if isinstance(own, ChainFault):
+                raise CallFailed(chain_fault(own))
+            driven = DrivenChain(own, self._network.lane_of, self._sent_as, self._deadline_ns)
+            if told.verdict is Verdict.MOVE:
+                await driven.move(told.amount, self._deadline_s)
+            else:
+                await driven.refuse(Outcome(unit.reason), unit.leg, self._deadline_s)
+            self._take_driven(rows, driven, await driven.until_answered(self._deadline_s), replayed=False)
+        except ShortAt as short:
+            return Unit(rows, unit.legs, short.leg, short.reason, unit.tries + 1)
+        except (CallFailed, OriginalElsewhere) as failed:
+            self._fail(rows, failed.fault if isinstance(failed, CallFailed) else _CHANGING)
+        return None
+
+    async def _paid(self, driven: DrivenChain) -> Answer:
+        """Drive a chain whose steps may meet buckets that are short; raises `CallFailed`, `OriginalElsewhere`."""
+        funds = self._network.splits.funds
+        ticket = funds.ticket()
+        for _ in range(PULLS_MAX):
+            try:
+                return await driven.until_answered(self._deadline_s)
+            except ShortAt as caught:
+                short = caught
+            told = await relieved(driven, short, funds, ticket, self._deadline_s)
+            if told.verdict is Verdict.REFUSE:
+                await driven.refuse(Outcome(short.reason), short.leg, self._deadline_s)
+            elif told.verdict is Verdict.MOVE:  # by the newest map it runs in one group, which can be told the amount
+                raise CallFailed(stale_placement("a balancing transfer was laid out before its account was split"))
+        raise CallFailed(fate_unknown(contended().message) if driven.words else contended())
 
     # ---- plain chains ----
 
@@ -126,7 +241,12 @@ class BatchRun:
         self._network.behind.send(run.rows_left(), run.to_the_end)
         self._take_plain(rows, run, part.decider)
         replayed = run.replayed
-        await _all([self._driven(rows[at : at + 1], replayed=bool(replayed[at])) for at in run.driven])
+        await _all(
+            [
+                self._driven(rows[at : at + 1], replayed=bool(replayed[at]), asked=at in run.short)
+                for at in run.driven
+            ]
+        )
 
     def _take_plain(self, rows: Rows, run: PlainRun, decider: int) -> None:
         results = np.empty(len(rows), RESULT)
@@ -141,19 +261,22 @@ class BatchRun:
 
     # ---- all others ----
 
-    async def _driven(self, rows: Rows, *, redirected: bool = False, replayed: bool = False) -> None:
+    async def _driven(
+        self, rows: Rows, *, redirected: bool = False, replayed: bool = False, asked: bool = False
+    ) -> None:
         try:
-            await self._drive(rows, redirected, replayed)
+            await self._drive(rows, redirected, replayed, asked)
         except CallFailed as failed:
             self._fail(rows, failed.fault)
 
-    async def _drive(self, rows: Rows, redirected: bool, replayed: bool) -> None:
+    async def _drive(self, rows: Rows, redirected: bool, replayed: bool, asked: bool) -> None:
         """Lay a chain out, and again while more is learned of what it follows; drive it to its answer."""
         layout = Layout(self.words[rows].tobytes(), [Side(*side) for side in self._sides[rows].tolist()])
         if layout.followed and (redirected or layout.legs > 1):
             await ask_originals(layout, self._network.lane_of, self._sent_as, self._deadline_s)
         for _ in range(LAYOUTS_MAX):
             driven = await self._laid_out(layout)
+            driven.replayed = False if asked and driven.replayed is None else driven.replayed
             if not driven.words and not driven.own.crosses and not redirected:
                 redirected = await self._drive_local(rows, driven.own)
                 if not redirected:
@@ -161,14 +284,14 @@ class BatchRun:
                 await ask_originals(layout, self._network.lane_of, self._sent_as, self._deadline_s)
                 continue
             try:
-                told = await driven.until_answered(self._deadline_s)
+                told = await self._paid(driven)
             except OriginalElsewhere as elsewhere:
                 layout.learn(elsewhere.chain)
                 continue
             self._network.behind.send(len(rows), driven.to_the_end)
             self._take_driven(rows, driven, told, replayed)
             return
-        raise CallFailed(fate_unknown("what this chain follows is changing at this moment; ask again with its ids"))
+        raise CallFailed(_CHANGING)
 
     async def _laid_out(self, layout: Layout) -> DrivenChain:
         own, network = layout.own(), self._network
@@ -186,8 +309,13 @@ class BatchRun:
 
     async def _drive_local(self, rows: Rows, own: Chain) -> bool:
         """Let one group log a chain that lies in it whole; return whether it sent it elsewhere."""
-        found = await self._network.post_local(own.decider, self.words[rows], self._deadline_s)
-        return bool(self._take_local(own.decider, rows, found).any())
+        group = own.decider
+        found = await self._network.post_local(group, self.words[rows], self._deadline_s, self._epoch(rows))
+        told = self._take_local(group, rows, found)
+        if told.short.any():
+            shorts = ShortUnits(group, self._network.splits.funds, self._post_again, self._end_short, self._fail_all)
+            await shorts.settle(self._units(rows, told.short), self._deadline_s)
+        return bool(told.elsewhere.any())
 
     def _take_driven(self, rows: Rows, driven: DrivenChain, told: Answer, replayed: bool) -> None:
         own, word = driven.own, told.word
@@ -205,6 +333,9 @@ class BatchRun:
 
     # ---- notes ----
 
+    def _fail_all(self, rows: Rows, failed: CallFailed) -> None:
+        self._fail(rows, failed.fault)
+
     def _fail(self, rows: Rows, fault: Fault) -> None:
         if fault.reason == Reason.PLACEMENT_STALE:
             self.stale += rows.tolist()
@@ -217,7 +348,19 @@ class BatchRun:
             self.log_indexes[group] = max(log_index, self.log_indexes.get(group, 0))
 
 
+class _ToldLocally(NamedTuple):
+    """What a group said beside outcomes."""
+
+    elsewhere: npt.NDArray[np.bool_]
+    """Shape (n,): rows that another group decides."""
+    short: npt.NDArray[np.bool_]
+    """Shape (n,): rows of units that a bucket was short for."""
+    missing: Rows
+    """Rows for which it lacks a bucket; they have that fault."""
+
+
 _TABLE: Final = plain_table()
+_CHANGING: Final = fate_unknown("what this chain follows is changing at this moment; ask again with its ids")
 
 
 def _cut(part: PlainPart) -> list[PlainPart]:
@@ -230,8 +373,10 @@ def _chains(words: Words, rows: Rows, wanted: npt.NDArray[np.bool_]) -> list[Row
     if not wanted.any():
         return []
     linked = (words[rows, 15] & _LINKED) != 0
-    number = np.concatenate(([0], np.cumsum(~linked)[:-1]))
-    return [rows[number == one] for one in np.unique(number[wanted])]
+    starts = np.flatnonzero(np.concatenate(([True], ~linked[:-1])))
+    chosen = np.logical_or.reduceat(wanted, starts)
+    ends = np.append(starts[1:], len(rows))
+    return [rows[starts[at] : ends[at]] for at in np.flatnonzero(chosen).tolist()]
 
 
 _LINKED: Final = np.uint64(1 << 24)

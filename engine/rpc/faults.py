@@ -76,6 +76,10 @@ class Reason(StrEnum):
     """hot_accounts in the node's cluster.yml is off: set its policy to advise and start the node again."""
     STEPS_UNREADABLE = "STEPS_UNREADABLE"
     """A batch of steps is not what routers and nodes of this version send each other."""
+    BUCKET_MISSING = "BUCKET_MISSING"
+    """The group lacks its bucket of a split account: nothing was logged; routers make it and ask again."""
+    BUCKETS_CONTENDED = "BUCKETS_CONTENDED"
+    """Other callers drew on the buckets of a split account meanwhile: nothing was refused, try again shortly."""
     PLAN_DIFFERS = "PLAN_DIFFERS"
     """A step's digest is not that of its bodies and plan, or the plan leaves this group out: nothing was logged."""
 
