@@ -5,13 +5,16 @@ is a single transfer between two groups: thousands of them are driven together a
 Everything else is laid out and driven chain by chain (`router.chains_driven`).
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.plan import chain_starts
 from engine.core.records import Words
+
+_INTERNAL: Final = np.uint64((1 << 64) - 1)
+"""The first word of the ids of the engine's own accounts."""
 
 Rows = npt.NDArray[np.int64]
 """Numbers of rows of a batch, ascending."""
@@ -55,6 +58,21 @@ def sort_chains(words: Words, sides: npt.NDArray[np.uint16]) -> Sorted:
     alone = np.repeat(legs == 1, legs)
     driven = [np.arange(starts[at], starts[at] + legs[at]) for at in np.flatnonzero(~local & (legs > 1))]
     return Sorted(_by_group(lowest, ~crosses), _plain(sides, crosses & alone), driven)
+
+
+def internal_alone(words: Words, sides: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """Lay every chain that names one of the engine's own accounts on one group, which refuses it by name.
+
+    Such an id has no home by its hash, and no group could tell a caller's step on it from the engine's own.
+    """
+    names_one = (words[:, 2] == _INTERNAL) | (words[:, 4] == _INTERNAL)
+    if not names_one.any():
+        return sides
+    starts = chain_starts(words)
+    legs = np.diff(starts, append=len(words))
+    alone = np.repeat(np.logical_or.reduceat(names_one, starts), legs)
+    last = np.repeat(sides[starts + legs - 1, 1], legs)
+    return np.where(alone[:, None], last[:, None], sides).astype(np.uint16)
 
 
 def _sort_one(sides: npt.NDArray[np.uint16]) -> Sorted:

@@ -16,7 +16,7 @@ from engine.core.plan import Chain, ChainFault, Side, lay_out_alone, sides_of
 from engine.core.records import Words
 from engine.rpc.answers import no_results
 from engine.rpc.faults import CallFailed, Fault, Reason, at_item, fate_unknown, stale_placement
-from router.chains import PlainPart, Rows, sort_chains
+from router.chains import PlainPart, Rows, internal_alone, sort_chains
 from router.chains_behind import Behind
 from router.chains_driven import (
     DrivenChain,
@@ -30,7 +30,7 @@ from router.chains_driven import (
 )
 from router.chains_plain import PlainRun, Ways
 from router.chains_sending import SentAs
-from router.chains_short import PULLS_MAX, ShortUnits, Unit, relieved
+from router.chains_short import PULLS_MAX, ChainRelief, ShortUnits, Unit
 from router.funds import Funds, Told, Verdict, contended
 from router.short_units import legs_of
 from router.split_map import SplitMap
@@ -98,7 +98,7 @@ class BatchRun:
         self.log_indexes: dict[int, int] = {}
         """By group, the log index at which these outcomes are applied."""
         homes = sides_of(words, network.group_of_slot, network.hash_seed)
-        self._sides, self._by_map = network.splits.map.routed(words, homes)
+        self._sides, self._by_map = network.splits.map.routed(words, internal_alone(words, homes))
 
     async def run(self) -> None:
         """Give every row an outcome, or a fault, or call it stale."""
@@ -134,7 +134,9 @@ class BatchRun:
         missing, shorts = rows, list[Unit]()
         for _ in range(BUCKETS_MADE_MAX):
             try:
-                found = await self._network.post_local(group, self.words[missing], self._deadline_s, self._epoch(missing))
+                found = await self._network.post_local(
+                    group, self.words[missing], self._deadline_s, self._epoch(missing)
+                )
             except CallFailed as failed:
                 self._fail(missing, failed.fault)
                 break
@@ -213,14 +215,19 @@ class BatchRun:
 
     async def _paid(self, driven: DrivenChain) -> Answer:
         """Drive a chain whose steps may meet buckets that are short; raises `CallFailed`, `OriginalElsewhere`."""
-        funds = self._network.splits.funds
-        ticket = funds.ticket()
+        relief = ChainRelief(driven, self._network.splits.funds)
+        try:
+            return await self._relieved(driven, relief)
+        finally:
+            relief.done()
+
+    async def _relieved(self, driven: DrivenChain, relief: ChainRelief) -> Answer:
         for _ in range(PULLS_MAX):
             try:
                 return await driven.until_answered(self._deadline_s)
             except ShortAt as caught:
                 short = caught
-            told = await relieved(driven, short, funds, ticket, self._deadline_s)
+            told = await relief.relieve(short, self._deadline_s)
             if told.verdict is Verdict.REFUSE:
                 await driven.refuse(Outcome(short.reason), short.leg, self._deadline_s)
             elif told.verdict is Verdict.MOVE:  # by the newest map it runs in one group, which can be told the amount
@@ -242,10 +249,7 @@ class BatchRun:
         self._take_plain(rows, run, part.decider)
         replayed = run.replayed
         await _all(
-            [
-                self._driven(rows[at : at + 1], replayed=bool(replayed[at]), asked=at in run.short)
-                for at in run.driven
-            ]
+            [self._driven(rows[at : at + 1], replayed=bool(replayed[at]), asked=at in run.short) for at in run.driven]
         )
 
     def _take_plain(self, rows: Rows, run: PlainRun, decider: int) -> None:

@@ -86,7 +86,7 @@ class ShortUnits:
         ends: list[Coroutine[Any, Any, Unit | None]] = [
             _awaited(self._end(unit, told)) for unit, told in paired if told.verdict in (Verdict.REFUSE, Verdict.MOVE)
         ]
-        asked, *ended = await asyncio.gather(self._asked_again(again, deadline_s), *ends)
+        asked, ended = await asyncio.gather(self._asked_again(again, deadline_s), asyncio.gather(*ends))
         if not again and not ends:
             await asyncio.sleep(LATER_PAUSE_S)
         return later + asked + [unit for unit in ended if unit is not None]
@@ -101,11 +101,25 @@ async def _awaited(end: Awaitable[Unit | None]) -> Unit | None:
     return await end
 
 
-async def relieved(driven: DrivenChain, short: ShortAt, funds: Funds, ticket: int, deadline_s: float) -> Told:
-    """Return what becomes of one chain that a bucket is short for, never LATER; raises `CallFailed`."""
-    legs = legs_of(driven.own.rows, driven.own.plan.sides, short.group)
-    draw = draw_of(legs[short.leg], short.reason)
-    need = Need(draw.account, draw.side, short.group, (want_of(legs, short.leg, draw),), ticket)
-    while (told := (await funds.relieve(need, deadline_s))[0]).verdict is Verdict.LATER:
-        await asyncio.sleep(LATER_PAUSE_S)
-    return told
+class ChainRelief:
+    """Relief for one chain that buckets are short for; call `done` once it has asked again."""
+
+    def __init__(self, driven: DrivenChain, funds: Funds) -> None:
+        self._driven, self._funds, self._ticket = driven, funds, funds.ticket()
+        self._accounts: set[bytes] = set()
+
+    async def relieve(self, short: ShortAt, deadline_s: float) -> Told:
+        """Return what becomes of it, never LATER; raises `CallFailed`."""
+        legs = legs_of(self._driven.own.rows, self._driven.own.plan.sides, short.group)
+        draw = draw_of(legs[short.leg], short.reason)
+        self._accounts.add(draw.account)
+        wants = (want_of(legs, short.leg, draw),)
+        need = Need(draw.account, draw.side, short.group, wants, self._ticket)
+        while (told := (await self._funds.relieve(need, deadline_s))[0]).verdict is Verdict.LATER:
+            await asyncio.sleep(LATER_PAUSE_S)
+        return told
+
+    def done(self) -> None:
+        """Free what was pulled for it, if it has not been spent."""
+        for account in self._accounts:
+            self._funds.done(account, self._ticket)

@@ -43,8 +43,8 @@ class SplitState(NamedTuple):
 
 Collect = Callable[[bytes, float], Awaitable[SplitState]]
 """Asks every group for an account's bucket, by a deadline on the loop's clock; linearizable. Raises `CallFailed`."""
-Move = Callable[[SplitState, Sequence[Pull], float], Awaitable[int]]
-"""Moves money between buckets; returns how many of the moves were posted. Raises nothing."""
+Move = Callable[[SplitState, Side, Sequence[Pull], float], Awaitable[int]]
+"""Moves what that side can spend between buckets; returns how many of the moves were posted. Raises no `CallFailed`."""
 
 
 class Verdict(Enum):
@@ -163,7 +163,7 @@ class Funds:
         served = [(one, plan.serve(one.need)) for one in waiting]
         hopeless = any(told is None for _, verdicts in served for told in verdicts)
         second, moved = await asyncio.gather(
-            self._second(account, hopeless, deadline_s), self._move(first, plan.pulls(), deadline_s)
+            self._second(account, hopeless, deadline_s), self._move(first, side, plan.pulls(), deadline_s)
         )
         self.pulls += moved
         short = _Short(first, second, side)
@@ -212,8 +212,10 @@ class _Plan:
             self._free -= want.amount
             self._wanted[group] = self._wanted.get(group, 0) + want.amount
             return _ASK_AGAIN
+        if want.is_exact and want.amount > self._sum:
+            return None
         if want.amount <= self._sum or self._wanted:
-            return None if want.is_exact and want.amount > self._sum else _LATER
+            return _LATER
         self._wanted[group] = max(0, self._sum)  # all there is
         return None if want.is_balancing else _ASK_AGAIN
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from engine.rpc import faults
 from engine.rpc.batch import encode_varint
 from engine.rpc.faults import Fault, Reason
 from engine.rpc.group_client import ELSEWHERE, GroupClient, Metadata
-from engine.rpc.steps import EPOCH_KEY
+from engine.rpc.steps import EPOCH_KEY, SPLIT_EPOCH_KEY
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, PostTransfersResponse
 from router.chains_posting import LocalAnswers
 
@@ -25,13 +25,24 @@ _PACKED_TAG: Final = b"\x12"
 _ATTEMPT_TAG: Final = b"\x18"
 
 
+class Epochs(NamedTuple):
+    """What rows were placed by."""
+
+    placement: int
+    splits: int
+    """The newest epoch of the map of split accounts, if that placed some of them; else 0."""
+
+
 async def post_local(
-    client: GroupClient, words: Words, attempt: int, epoch: int, deadline_s: float, caller: Metadata
+    client: GroupClient, words: Words, attempt: int, epochs: Epochs, deadline_s: float, caller: Metadata
 ) -> LocalAnswers:
-    """Post rows, shape (n, 16), placed by the placement of `epoch`; raises `CallFailed`."""
+    """Post rows, shape (n, 16), placed by these epochs; raises `CallFailed`."""
     rows = words.tobytes()
     request = b"".join((_PACKED_TAG, encode_varint(len(rows)), rows, _ATTEMPT_TAG, encode_varint(max(attempt, 1))))
-    answer = await post_until_closed(client, request, deadline_s, (*caller, (EPOCH_KEY, str(epoch))))
+    metadata: Metadata = (*caller, (EPOCH_KEY, str(epochs.placement)))
+    if epochs.splits:
+        metadata = (*metadata, (SPLIT_EPOCH_KEY, str(epochs.splits)))
+    answer = await post_until_closed(client, request, deadline_s, metadata)
     response = PostTransfersResponse.FromString(answer)
     found = [_fault_of(one.index, faults.fault_of(one.status)) for one in response.faults]
     log_index = max((one.log_index for one in response.log_indexes), default=0)

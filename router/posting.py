@@ -17,13 +17,12 @@ from engine.rpc.checks import faults_in, refuse_commands
 from engine.rpc.faults import CallFailed, Fault, Reason, at_item, invalid, status_of, unavailable
 from engine.rpc.group_client import Metadata
 from postingengine.v1 import posting_service_pb2
+from router.buckets import Buckets
 from router.calls import ServerContext, caller_of, deadline_of
-from router.chains_behind import Behind
 from router.chains_posting import BatchRun, LocalAnswers, Network
 from router.chains_sending import SentAs
 from router.directory import Directory
-from router.lanes import Lanes
-from router.local_posts import post_local, post_until_closed
+from router.local_posts import Epochs, post_local, post_until_closed
 
 STALE_PAUSE_S: Final = 0.05
 AFTER_REPLY_S: Final = 0.005
@@ -35,10 +34,10 @@ DRAIN_S_MAX: Final = 2.0
 class Posting:
     """PostTransfers and StreamTransfers."""
 
-    def __init__(self, directory: Directory, limits: LimitsConfig) -> None:
+    def __init__(self, directory: Directory, limits: LimitsConfig, buckets: Buckets) -> None:
         """Send through the groups of `directory`."""
-        self._directory, self._limits = directory, limits
-        self._lanes, self._behind = Lanes(directory), Behind()
+        self._directory, self._limits, self._buckets = directory, limits, buckets
+        self._lanes, self._behind = buckets.lanes, buckets.behind
 
     async def drain(self) -> None:
         """Let what is sent behind answers arrive, within a bound."""
@@ -123,9 +122,9 @@ class Posting:
         run = self._run(words, attempt, deadline_s, caller)
         await run.run()
         while run.stale:
-            epoch, rows = self._directory.placement.epoch, np.array(run.stale)
-            await self._directory.refresh()
-            if self._directory.placement.epoch == epoch:
+            epochs, rows = self._epochs(), np.array(run.stale)
+            await asyncio.gather(self._directory.refresh(), self._buckets.refresh())
+            if self._epochs() == epochs:
                 if time.monotonic() + STALE_PAUSE_S >= deadline_s:
                     run.give_up(rows, unavailable(Reason.PLACEMENT_STALE, _STALE))
                     break
@@ -135,14 +134,18 @@ class Posting:
             run.take_over(rows, again)
         return run
 
+    def _epochs(self) -> tuple[int, int]:
+        return self._directory.placement.epoch, self._buckets.map.epoch
+
     def _run(self, words: Words, attempt: int, deadline_s: float, caller: Metadata) -> BatchRun:
         placement = self._directory.placement
 
-        async def local(group: int, rows: Words, until_s: float) -> LocalAnswers:
+        async def local(group: int, rows: Words, until_s: float, split_epoch: int) -> LocalAnswers:
             client = self._directory.client(group)
-            return await post_local(client, rows, attempt, placement.epoch, until_s, caller)
+            return await post_local(client, rows, attempt, Epochs(placement.epoch, split_epoch), until_s, caller)
 
-        network = Network(self._lanes.lane, local, placement.group_of_slot, placement.hash_seed, self._behind)
+        lane_of, splits = self._lanes.lane, self._buckets.splits()
+        network = Network(lane_of, local, placement.group_of_slot, placement.hash_seed, self._behind, splits)
         return BatchRun(words, network, SentAs(caller, placement.epoch, attempt), deadline_s)
 
 

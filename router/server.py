@@ -15,8 +15,11 @@ from engine.rpc.group_client import MESSAGE_BYTES_MAX
 from engine.rpc.process import settle_memory
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
 from router.administration import Administration
+from router.buckets import Buckets
 from router.calls import Calls, Handler
+from router.chains_behind import Behind
 from router.directory import Directory
+from router.lanes import Lanes
 from router.posting import Posting
 from router.reading import Reading
 
@@ -38,7 +41,8 @@ class Router:
         """Prepare to serve at `section.grpc`; call inside a running event loop."""
         self._config, self._address = config, section.grpc
         self._directory = Directory(config)
-        self._posting = Posting(self._directory, config.limits)
+        self._buckets = Buckets(self._directory, Lanes(self._directory), Behind())
+        self._posting = Posting(self._directory, config.limits, self._buckets)
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
         self._refreshing: asyncio.Task[None] | None = None
@@ -68,6 +72,7 @@ class Router:
 
     async def _stay_fresh(self) -> None:
         fresh = asyncio.create_task(self._directory.keep_fresh())
+        splits = asyncio.create_task(self._buckets.keep_fresh())
         try:
             await self._directory.answered.wait()
             for service in ("", POSTING_SERVICE, ADMIN_SERVICE):
@@ -75,6 +80,7 @@ class Router:
             await fresh
         finally:
             fresh.cancel()
+            splits.cancel()
 
     def _add_services(self) -> None:
         limits = self._config.limits

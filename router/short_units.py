@@ -19,7 +19,7 @@ _PAYS: Final = frozenset({Kind.POST, Kind.COMMIT, Kind.REVERSE})
 
 
 class Leg(NamedTuple):
-    """One transfer as it was asked for, the accounts as the money goes: a REVERSE debits the record's credit account."""
+    """One transfer as asked for, its accounts as the money goes: a REVERSE debits the record's credit account."""
 
     debit: bytes
     credit: bytes

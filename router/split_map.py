@@ -55,9 +55,11 @@ class SplitMap:
         self._index()
 
     def __len__(self) -> int:
+        """Return how many accounts were ever split."""
         return len(self.splits)
 
     def __contains__(self, account: bytes) -> bool:
+        """Whether an account was ever split."""
         return account in self._epoch_of
 
     def placed(self, account: bytes, home: int) -> Placed:
@@ -107,6 +109,6 @@ class SplitMap:
 def _alone(words: Words) -> npt.NDArray[np.bool_]:
     """Return which rows are a chain by themselves."""
     linked = (words[:, 15] & _LINKED) != 0
-    alone = ~linked
+    alone: npt.NDArray[np.bool_] = ~linked
     alone[1:] &= ~linked[:-1]
     return alone

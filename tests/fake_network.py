@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,10 @@ from engine.core.word import WHOLE, Order, Step, Word
 from engine.rpc.answers import no_results
 from engine.rpc.faults import CallFailed, Reason, fate_unknown, unavailable
 from router.chains_behind import Behind
-from router.chains_posting import LocalAnswers, Network
+from router.chains_posting import LocalAnswers, Network, Splits
 from router.chains_sending import Lane, Replies, SentAs
+from router.funds import Funds
+from router.split_map import SplitMap
 from tests.fake_groups import FakeGroups, id_of
 
 RETRY_S = 0.1
@@ -73,7 +76,15 @@ class FakeNetwork:
         """What one router posts by: lanes of its own."""
         count = len(self.groups.groups)
         lanes = {at: Lane(at, self._sender(at)) for at in range(count)}
-        return Network(lanes.__getitem__, self.post_local, group_of_slot(count), HASH_SEED, Behind())
+        return Network(lanes.__getitem__, self.post_local, group_of_slot(count), HASH_SEED, Behind(), self.splits())
+
+    def splits(self) -> Splits:
+        """No account was ever split."""
+
+        async def never(*_: object) -> Any:
+            raise AssertionError("no account is split here")
+
+        return Splits(SplitMap(), Funds(never, never), never)
 
     async def settle(self) -> None:
         """Wait for what is late."""
@@ -101,7 +112,7 @@ class FakeNetwork:
 
         return send
 
-    async def post_local(self, at: int, words: Words, deadline_s: float) -> LocalAnswers:
+    async def post_local(self, at: int, words: Words, deadline_s: float, _: int = 0) -> LocalAnswers:
         """Rows that lie in one group whole."""
         results = await self._deliver(at, lambda: self._posted(at, words), deadline_s)
         return LocalAnswers(results, [], 1)

@@ -1,8 +1,8 @@
-"""What the buckets of one split account hold together, what is to be pulled, and what proves that it does not suffice.
+"""What the buckets of one split account hold together, what is to be pulled, and what proves that it is not enough.
 
-Pure functions of collections (DESIGN §8, decision 12). A *collection* is what every group says of its bucket; the groups
-are asked at the same time, but answer at different ones, while money moves. What a bucket *gave*, and what it *got*, only
-ever grows: so a sum over a collection is bounded by the sums at the moments around it.
+Pure functions of collections (DESIGN §8, decision 12). A *collection* is what every group says of its bucket; groups
+are asked at the same time, but answer at different ones, while money moves. What a bucket *gave*, and what it *got*,
+only ever grows: so a sum over a collection is bounded by the sums at the moments around it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from engine.core.records import AccountFlag
 
 PULLED_ONE_IN: Final = 2
-"""A pull brings what is missing, and up to one in so many of what its giver can spare, so that the next ones are few."""
+"""A pull brings what is missing, and up to one in so many of what its giver can spare: so the next ones are few."""
 
 
 class Counters(NamedTuple):

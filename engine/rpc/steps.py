@@ -18,6 +18,11 @@ EPOCH_KEY: Final = "postingengine-placement-epoch"
 newer answers ABORTED, PLACEMENT_STALE."""
 
 
+SPLIT_EPOCH_KEY: Final = "split-epoch"
+"""Metadata that marks a post with rows that the directory of split accounts placed: its newest epoch, decimal digits.
+The group answers items whose bucket it lacks with FAILED_PRECONDITION, BUCKET_MISSING, before anything is logged."""
+
+
 class Sender(NamedTuple):
     """Who sends steps, and under which placement it laid the chains out."""
 

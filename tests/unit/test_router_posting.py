@@ -13,6 +13,9 @@ from engine.rpc.faults import CallFailed, Reason, fault_of, stale_placement, una
 from engine.rpc.steps import EPOCH_KEY
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, PostTransfersResponse
 from postingengine.v1.types_pb2 import GroupLogIndex
+from router.buckets import Buckets
+from router.chains_behind import Behind
+from router.lanes import Lanes
 from router.placement import Placement
 from router.posting import Posting
 from tests.fake_network import HASH_SEED, names_in
@@ -78,8 +81,16 @@ class Context:
         return "test"
 
 
+class NoSplits(Buckets):
+    """No account was ever split."""
+
+    async def refresh(self) -> None:
+        pass
+
+
 async def post(directory: Directory, *rows: bytes, left_s: float | None = None) -> PostTransfersResponse:
-    posting = Posting(directory, LimitsConfig())  # type: ignore[arg-type]
+    buckets = NoSplits(directory, Lanes(directory), Behind())  # type: ignore[arg-type]
+    posting = Posting(directory, LimitsConfig(), buckets)  # type: ignore[arg-type]
     request = PostTransfersRequest(packed=b"".join(rows)).SerializeToString()
     return PostTransfersResponse.FromString(await posting.post_transfers(request, Context(left_s)))  # type: ignore[arg-type]
 
