@@ -72,7 +72,6 @@ class Router:
 
     async def _stay_fresh(self) -> None:
         fresh = asyncio.create_task(self._directory.keep_fresh())
-        splits = asyncio.create_task(self._buckets.keep_fresh())
         try:
             await self._directory.answered.wait()
             for service in ("", POSTING_SERVICE, ADMIN_SERVICE):
@@ -80,7 +79,6 @@ class Router:
             await fresh
         finally:
             fresh.cancel()
-            splits.cancel()
 
     def _add_services(self) -> None:
         limits = self._config.limits
