@@ -33,7 +33,7 @@ ledgers:
 {ledgers}
 
 # Shard groups: accounts are shared among them in equal parts. Each replica: its name, its address for the group's other
-# replicas, the address of its API, its data folder.
+# replicas, the address of its API, the one on which routers bring it posts, its data folder.
 groups:
 {groups}
 
@@ -54,7 +54,7 @@ class Shape(NamedTuple):
 
 def new_cluster_text(ledgers: Sequence[Ledger], shape: Shape) -> str:
     """Write the text of a new cluster on free ports of this machine."""
-    count = 2 * shape.groups * shape.replicas + shape.routers
+    count = 3 * shape.groups * shape.replicas + shape.routers
     addresses = iter([f"{LOOPBACK}:{port}" for port in free_ports(count)])
     return _HEAD.format(
         cluster_id=secrets.token_hex(16),
@@ -136,5 +136,5 @@ def _group_lines(group: int, replicas: int, addresses: Iterator[str]) -> str:
 
 
 def _replica_line(group: int, name: str, addresses: Iterator[str]) -> str:
-    peer, grpc = next(addresses), next(addresses)
-    return f'      - {{id: {name}, peer: "{peer}", grpc: "{grpc}", folder: group-{group}/{name}}}'
+    peer, grpc, link = next(addresses), next(addresses), next(addresses)
+    return f'      - {{id: {name}, peer: "{peer}", grpc: "{grpc}", link: "{link}", folder: group-{group}/{name}}}'

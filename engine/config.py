@@ -44,6 +44,9 @@ class ReplicaConfig(_Section, frozen=True):
     """host:port on which it serves the API."""
     folder: str
     """Its data folder; relative to the file's own folder."""
+    link: str | None = None
+    """host:port on which routers, and couriers of other groups, reach it for posts and steps; without it they use
+    `grpc`, which costs all of them more."""
 
 
 class GroupConfig(_Section, frozen=True):
@@ -303,7 +306,7 @@ def _address_problems(config: ClusterConfig) -> Iterator[str]:
     addresses = [router.grpc for router in config.routers]
     for group in config.groups:
         for replica in group.replicas:
-            addresses += [replica.peer, replica.grpc]
+            addresses += [replica.peer, replica.grpc, *(() if replica.link is None else (replica.link,))]
     for address in addresses:
         try:
             split_address(address)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from engine.core.step_answers import StepAnswers, split_answers
 from engine.core.step_record import StepRecord, join_steps
 from engine.rpc.faults import INVALID_ARGUMENT, CallFailed, Fault, Logged, Reason, fate_unknown, overloaded, unavailable
-from engine.rpc.group_client import Metadata
+from engine.rpc.link_frames import Metadata
 from engine.rpc.steps import ON_RECORD
 
 REQUESTS_IN_FLIGHT_MAX: Final = 8

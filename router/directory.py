@@ -11,7 +11,7 @@ from engine.config import ClusterConfig, initial_settings
 from engine.core.settings import Ledger, Settings, SlotRange
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Reason
-from engine.rpc.group_client import GroupClient
+from engine.rpc.group_client import GroupClient, client_of
 from postingengine.v1 import admin_service_pb2
 from router.placement import Placement
 
@@ -29,10 +29,7 @@ class Directory:
         """Open the channels of every group; nothing is sent yet."""
         self.config = config
         self.placement = Placement(initial_settings(config))
-        self.clients = {
-            section.group: GroupClient(section.group, [replica.grpc for replica in section.replicas])
-            for section in config.groups
-        }
+        self.clients = {section.group: client_of(config, section) for section in config.groups}
         self.answered = asyncio.Event()
         """Set once a node has answered."""
 

@@ -11,12 +11,12 @@ from engine.core.records import Words
 from engine.rpc import faults
 from engine.rpc.batch import encode_varint
 from engine.rpc.faults import Fault, Reason
-from engine.rpc.group_client import ELSEWHERE, GroupClient, Metadata
+from engine.rpc.group_client import ELSEWHERE, GroupClient
+from engine.rpc.link_frames import POST_TRANSFERS, Metadata
 from engine.rpc.steps import EPOCH_KEY, SPLIT_EPOCH_KEY
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, PostTransfersResponse
 from router.chains_posting import LocalAnswers
 
-POST_TRANSFERS: Final = "/postingengine.v1.PostingService/PostTransfers"
 AGAIN: Final = ELSEWHERE | {Reason.FATE_UNKNOWN}
 RETRY_PAUSE_S: Final = 0.02
 RETRY_RESERVE_S: Final = 0.05

@@ -15,7 +15,7 @@ from engine.rpc.answers import Answered, no_results, post_response
 from engine.rpc.batch import Batch, read_batch
 from engine.rpc.checks import faults_in, refuse_commands
 from engine.rpc.faults import CallFailed, Fault, Reason, at_item, invalid, status_of, unavailable
-from engine.rpc.group_client import Metadata
+from engine.rpc.link_frames import Metadata
 from postingengine.v1 import posting_service_pb2
 from router.buckets import Buckets
 from router.calls import ServerContext, caller_of, deadline_of

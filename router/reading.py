@@ -10,7 +10,7 @@ from engine.config import LimitsConfig
 from engine.core.outcomes import Outcome
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
-from engine.rpc.group_client import Metadata
+from engine.rpc.link_frames import Metadata
 from postingengine.v1 import account_pb2, posting_service_pb2, transfer_pb2
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory

@@ -87,7 +87,9 @@ def free_address() -> str:
 
 def cluster(folder: Path, **limits: int) -> ClusterConfig:
     """One group with one replica, on free ports."""
-    replica = ReplicaConfig(id="a", peer=free_address(), grpc=free_address(), folder=str(folder / "data"))
+    replica = ReplicaConfig(
+        id="a", peer=free_address(), grpc=free_address(), link=free_address(), folder=str(folder / "data")
+    )
     return ClusterConfig(
         cluster_id=CLUSTER_ID,
         hash_seed=77,

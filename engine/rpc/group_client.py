@@ -11,8 +11,11 @@ from typing import Final
 
 import grpc
 
+from engine.config import ClusterConfig, GroupConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Logged, Reason
+from engine.rpc.link_client import LinkFailed, Links
+from engine.rpc.link_frames import Metadata, greeting
 
 MESSAGE_BYTES_MAX: Final = 8 << 20
 ATTEMPT_S_MAX: Final = 5.0
@@ -32,21 +35,25 @@ CHANNEL_OPTIONS: Final = (
 ELSEWHERE: Final = frozenset({Reason.NOT_LEADER, Reason.NOT_READY, Reason.STOPPING})
 """Certainly not logged there; another replica, or the same one a little later, may serve it."""
 
-Metadata = Sequence[tuple[str, str | bytes]]
-
 
 class GroupClient:
-    """Calls to one group. Addresses are host:port of its replicas' gRPC ports, at least one."""
+    """Calls to one group. Addresses are host:port of its replicas' gRPC ports, at least one.
 
-    def __init__(self, group: int, addresses: Sequence[str]) -> None:
+    What may go by link does so where there is one, else by gRPC.
+    """
+
+    def __init__(self, group: int, addresses: Sequence[str], links: Links | None = None) -> None:
         """Open one channel to each replica; nothing is sent yet."""
         self.group = group
+        self._links = links
         self.addresses = tuple(addresses)
         self._channels = {one: grpc.aio.insecure_channel(one, options=CHANNEL_OPTIONS) for one in self.addresses}
         self._leader = self.addresses[0]
 
     async def close(self) -> None:
         """Close every channel."""
+        if self._links is not None:
+            await self._links.close()
         await asyncio.gather(*(channel.close() for channel in self._channels.values()))
 
     async def call(self, method: str, request: bytes, deadline_s: float, metadata: Metadata = ()) -> bytes:
@@ -61,9 +68,11 @@ class GroupClient:
             if left_s <= 0:
                 raise CallFailed(self._out_of_time(unknown))
             try:
-                return await self.call_replica(self._leader, method, request, min(left_s, ATTEMPT_S_MAX), metadata)
+                return await self._attempt(method, request, min(left_s, ATTEMPT_S_MAX), metadata)
             except grpc.aio.AioRpcError as error:
                 fault = faults.fault_of_error(error)
+            except LinkFailed as failed:
+                fault = failed.fault
             if fault is not None and not _worth_another_try(fault):
                 raise CallFailed(fault)
             unknown = unknown or fault is None or fault.logged is Logged.UNKNOWN
@@ -72,10 +81,16 @@ class GroupClient:
                 await asyncio.sleep(min(pause_s, max(0.0, deadline_s - time.monotonic())))
                 pause_s = min(pause_s * 2, PAUSE_S_MAX)
 
+    async def _attempt(self, method: str, request: bytes, timeout_s: float, metadata: Metadata) -> bytes:
+        link = None if self._links is None else self._links.ready(self._leader, method)
+        if link is not None:
+            return await link.call(method, request, timeout_s, metadata)
+        return await self.call_replica(self._leader, method, request, timeout_s, metadata)
+
     async def call_replica(
         self, address: str, method: str, request: bytes, timeout_s: float, metadata: Metadata = ()
     ) -> bytes:
-        """Send once to one replica; raises `grpc.aio.AioRpcError`."""
+        """Send once to one replica by gRPC; raises `grpc.aio.AioRpcError`."""
         send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[address].unary_unary(method)
         answer: bytes = await send(request, timeout=timeout_s, metadata=tuple(metadata))
         return answer
@@ -98,6 +113,13 @@ class GroupClient:
         return faults.unavailable(
             Reason.GROUP_UNREACHABLE, f"group {self.group} has no leader that can be reached; try again shortly"
         )
+
+
+def client_of(config: ClusterConfig, section: GroupConfig) -> GroupClient:
+    """Return a client of a group, by the links and API addresses that the cluster's file gives."""
+    links = {replica.grpc: replica.link for replica in section.replicas if replica.link is not None}
+    addresses = [replica.grpc for replica in section.replicas]
+    return GroupClient(section.group, addresses, Links(greeting(config.cluster_id, section.group), links))
 
 
 def _worth_another_try(fault: Fault) -> bool:

@@ -123,12 +123,20 @@ def method_handlers(service: Service, calls: Calls) -> "dict[str, grpc.RpcMethod
         behaviour = getattr(service.servicer, method.name)
         if method.client_streaming:
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(_streaming(behaviour, calls))
-        elif method.name in service.raw:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(behaviour, calls))
         else:
-            parsed = _parsed(behaviour, GetMessageClass(method.input_type))
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(parsed, calls))
+            over_bytes = behaviour_of(service, method.name)
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(over_bytes, calls))
     return handlers
+
+
+def behaviour_of(service: Service, name: str) -> Unary:
+    """Return a method over bytes, raw or not; it raises `CallFailed`."""
+    behaviour: Unary = getattr(service.servicer, name)
+    if name in service.raw:
+        return behaviour
+    return _parsed(
+        getattr(service.servicer, name), GetMessageClass(service.descriptor.methods_by_name[name].input_type)
+    )
 
 
 def deadline_s(context: Context, default_s: float) -> float:

@@ -7,9 +7,9 @@ until the deadline.
 from typing import Final, NamedTuple
 
 from engine.peer.v1.peer_service_pb2 import StepRequest, StepResponse
-from engine.rpc.group_client import GroupClient, Metadata
+from engine.rpc.group_client import GroupClient
+from engine.rpc.link_frames import STEP, Metadata
 
-STEP: Final = "/engine.peer.v1.PeerService/Step"
 ON_RECORD: Final = 0
 """The placement epoch of chains that some group has on record: they go on under whatever placement."""
 

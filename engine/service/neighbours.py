@@ -9,7 +9,7 @@ from engine.core.step_answers import StepAnswers, decode_answers
 from engine.core.step_record import StepRecord, encode_steps
 from engine.exit_codes import EngineStopped
 from engine.rpc.faults import CallFailed, Reason, unavailable
-from engine.rpc.group_client import GroupClient
+from engine.rpc.group_client import GroupClient, client_of
 from engine.rpc.steps import ON_RECORD, Sender, send_steps
 from engine.service.callers import IDENTITY_KEY
 from engine.service.courier_outbox import Send
@@ -65,8 +65,8 @@ class Neighbours:
     def _client(self, group: int) -> GroupClient:
         if group not in self._clients:
             try:
-                replicas = group_config(self._replica.place.config, group).replicas
+                section = group_config(self._replica.place.config, group)
             except EngineStopped as unknown:
                 raise CallFailed(unavailable(Reason.GROUP_UNKNOWN, str(unknown))) from unknown
-            self._clients[group] = GroupClient(group, [replica.grpc for replica in replicas])
+            self._clients[group] = client_of(self._replica.place.config, section)
         return self._clients[group]

@@ -11,8 +11,10 @@ from engine.config import ClusterConfig, replica_config, settings_differences
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.peer.v1 import peer_service_pb2
 from engine.rpc.faults import MILLISECOND_NS
+from engine.rpc.link_frames import POST_TRANSFERS, STEP, greeting
+from engine.rpc.link_server import LinkServer
 from engine.rpc.process import Lifetime, settle_memory
-from engine.rpc.server import Calls, Server, Service
+from engine.rpc.server import Calls, Server, Service, behaviour_of
 from engine.service.admin import AdminServicer
 from engine.service.courier import Courier
 from engine.service.group_log import make_log
@@ -94,8 +96,10 @@ async def _serve(
     replica.applier.saved = statements.wake
     neighbours = Neighbours(replica)
     courier = _make_courier(replica, neighbours)
-    server = _make_server(place, replica, statements, courier)
-    await server.start()
+    servers = _make_servers(place, replica, statements, courier)
+    server, _ = servers
+    for one in servers:
+        await one.start()
     statements.resume()
     await replica.start()
     courier.start()
@@ -109,7 +113,7 @@ async def _serve(
     replica.refuse()
     await replica.drain()
     await replica.hand_over()
-    await server.stop(ANSWER_GRACE_S)
+    await asyncio.gather(*(one.stop(ANSWER_GRACE_S) for one in servers))
     await replica.stop()
     await neighbours.close()
     await asyncio.get_running_loop().run_in_executor(None, statements.close)
@@ -126,10 +130,16 @@ def _make_courier(replica: Replica, neighbours: Neighbours) -> Courier:
     )
 
 
-def _make_server(place: Place, replica: Replica, statements: Statements, courier: Courier) -> Server:
-    services = (
-        Service(POSTING_SERVICE, PostingServicer(replica, statements), RAW_METHODS),
-        Service(ADMIN_SERVICE, AdminServicer(replica, statements, courier.waited_for)),
-        Service(PEER_SERVICE, PeerServicer(replica)),
+def _make_servers(
+    place: Place, replica: Replica, statements: Statements, courier: Courier
+) -> tuple[Server, LinkServer]:
+    posting = Service(POSTING_SERVICE, PostingServicer(replica, statements), RAW_METHODS)
+    admin = Service(ADMIN_SERVICE, AdminServicer(replica, statements, courier.waited_for))
+    peer = Service(PEER_SERVICE, PeerServicer(replica))
+    calls = Calls(place.config.limits.calls_max)
+    linked = {POST_TRANSFERS: behaviour_of(posting, "PostTransfers"), STEP: behaviour_of(peer, "Step")}
+    greets_with = greeting(place.config.cluster_id, place.group)
+    return (
+        Server(place.replica.grpc, (posting, admin, peer), calls),
+        LinkServer(place.replica.link, greets_with, linked, calls),
     )
-    return Server(place.replica.grpc, services, Calls(place.config.limits.calls_max))

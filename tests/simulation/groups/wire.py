@@ -8,7 +8,8 @@ from typing import Any
 
 import grpc
 
-from engine.rpc.group_client import GroupClient, Metadata
+from engine.rpc.group_client import GroupClient
+from engine.rpc.link_frames import Metadata
 from tests.simulation.groups.process import CURRENT, Died, Process
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
