@@ -120,6 +120,8 @@ def method_handlers(service: Service, calls: Calls) -> "dict[str, grpc.RpcMethod
     """Return gRPC's handlers of all methods of a service."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in service.descriptor.methods:
+        if not hasattr(service.servicer, method.name):
+            continue  # gRPC says UNIMPLEMENTED, as an older node would
         behaviour = getattr(service.servicer, method.name)
         if method.client_streaming:
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(_streaming(behaviour, calls))
