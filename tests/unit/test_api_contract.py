@@ -40,7 +40,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def spoil(copy: Path, file: str, old: str, new: str) -> None:
-    path = copy / "postingengine" / "v1" / file
+    (path,) = copy.rglob(file)
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
@@ -134,6 +134,8 @@ def test_a_field_without_a_comment_is_found(copy: Path) -> None:
         ("transfer.proto", "uint32 timeout_s = 11;", "uint64 timeout_s = 11;", "changed type"),
         ("posting_service.proto", "bytes packed = 2;", "bytes packet = 2;", "changed name"),
         ("admin_service.proto", "rpc Audit(AuditRequest)", "rpc Auditing(AuditRequest)", "was deleted"),
+        ("admin_service.proto", "rpc ListOpen(ListOpenRequest)", "rpc ListAll(ListOpenRequest)", "was deleted"),
+        ("peer_service.proto", "rpc Step(StepRequest)", "rpc Stepping(StepRequest)", "was deleted"),
     ],
 )
 def test_a_breaking_change_is_found(copy: Path, file: str, old: str, new: str, told: str) -> None:
