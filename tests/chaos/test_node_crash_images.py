@@ -20,6 +20,7 @@ import pytest
 from engine.core.limits import BATCH_TRANSFERS_MAX
 from engine.core.outcomes import Outcome
 from engine.core.records import Kind, as_records
+from engine.exit_codes import EngineStopped
 from engine.replication.segment_format import Identity as LogIdentity
 from engine.replication.single import SingleLog, SingleLogLimits
 from engine.storage.folder import Identity, open_folder
@@ -90,13 +91,13 @@ async def start_and_check(
 
     Returns how many those are.
     """
-    cluster_id = str(config["cluster_id"])
+    cluster_id, failures = str(config["cluster_id"]), list[EngineStopped]()
     with open_folder(image, Identity(cluster_id, 0, replica)) as folder:
         machine, _ = open_state_machine(folder, 0)
         log = SingleLog(
             folder.path / "log",
             LogIdentity(cluster_id, 0, replica),
-            stopped=lambda stopped: pytest.fail(f"{place}: {stopped}"),
+            stopped=failures.append,
             limits=SingleLogLimits(segment_bytes=SEGMENT_BYTES),
         )
         await log.start(partial(apply_with, machine), machine.applied_index)
@@ -109,6 +110,7 @@ async def start_and_check(
         missing = [one.hex() for one in not_posted(machine.loader, due)]
         await log.stop()
         machine.close()
+    assert not failures, f"{place}: {failures}"
     assert not missing, f"{place}: {len(missing)} of {len(due)} acknowledged transfers are lost, {missing[0]} first"
     await asyncio.to_thread(verify, image)  # raises at the first difference
     return len(due)

@@ -3,20 +3,18 @@ import asyncio
 import numpy as np
 import pytest
 
-from engine.config import LimitsConfig
 from engine.core.known import RESULT
 from engine.core.records import Flag, Kind, Words
-from engine.exit_codes import EngineStopped, ExitCode
+from engine.exit_codes import ExitCode
 from engine.replication.interface import NotProposed
 from engine.rpc.faults import RESOURCE_EXHAUSTED, UNAVAILABLE, CallFailed, Reason, unavailable
-from engine.service.batcher import Batcher
 from engine.service.flight import Answer, Flight
 from engine.service.submission import Caller, Lane, Submission
 from engine.service.transfer_lane import TransferLane
-from tests.scripted_log import ScriptedLog
+from tests.batcher_bench import NOW_NS, BatcherBench, expected_failures
 
+pytestmark = pytest.mark.usefixtures("no_failures")
 ME = Caller("me", 1)
-NOW_NS = 1_700_000_000_000_000_000
 LINKED = np.uint64(Flag.LINKED << 24)
 
 
@@ -28,31 +26,14 @@ def rows(count: int, *, first: int = 1, linked: int = 0) -> Words:
     return words
 
 
-class Bench:
-    """A batcher on a scripted log."""
-
-    def __init__(self, **limits: int) -> None:
-        self.log = ScriptedLog()
-        self.loop = asyncio.get_running_loop()
-        self.failures: list[EngineStopped] = []
-        self.batcher = Batcher(
-            self.log,
-            LimitsConfig(**limits),
-            clock_ns=lambda: NOW_NS,
-            loop=self.loop,
-            address_of=lambda replica: f"{replica}:1",
-            failed=self.failures.append,
-        )
+class Bench(BatcherBench):
+    """Posts rows; the position of each is its id."""
 
     def post(self, words: Words, caller: Caller = ME, within_s: float = 60) -> "asyncio.Task[Submission]":
         return self.loop.create_task(self.batcher.post(words, caller, self.loop.time() + within_s))
 
-    async def settle(self) -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)
-
     def answer_next(self) -> None:
-        """Commit and answer the oldest record: the position of each row is its id."""
+        """Commit and answer the oldest record."""
         index, record = self.log.commit_next()
         results = np.zeros(len(record.rows), RESULT)
         results["position"] = record.rows[:, 0]
@@ -285,11 +266,11 @@ async def test_a_batcher_that_breaks_ends_the_process_instead_of_leading_in_sile
     monkeypatch.setattr(TransferLane, "next_record", lambda _: 1 // 0)
     bench.post(rows(1))
     await bench.settle()
-    assert [stopped.code for stopped in bench.failures] == [ExitCode.FAILED]
+    assert [stopped.code for stopped in expected_failures()] == [ExitCode.FAILED]
 
 
 async def test_an_answer_that_cannot_be_told_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     monkeypatch.setattr(Flight, "answered", lambda *_: 1 // 0)
     bench.batcher.answered([])
-    assert [stopped.code for stopped in bench.failures] == [ExitCode.FAILED]
+    assert [stopped.code for stopped in expected_failures()] == [ExitCode.FAILED]

@@ -3,7 +3,6 @@ import asyncio
 import numpy as np
 import pytest
 
-from engine.config import LimitsConfig
 from engine.core.known import RESULT
 from engine.core.log_record import RecordKind
 from engine.core.plan import Chain, Plan, Side, chain_of
@@ -13,14 +12,13 @@ from engine.core.step_record import StepRecord, decode_steps, steps_of
 from engine.core.word import Order, State, Step, Word
 from engine.replication.interface import NotProposed
 from engine.rpc.faults import RESOURCE_EXHAUSTED, CallFailed, Fault, Reason, overloaded, unavailable
-from engine.service.batcher import Batcher
 from engine.service.flight import Answer
 from engine.service.step_lane import StepSubmission, slice_steps
 from engine.service.submission import Caller, Submission
-from tests.scripted_log import ScriptedLog
+from tests.batcher_bench import BatcherBench
 
+pytestmark = pytest.mark.usefixtures("no_failures")
 ROUTER = Caller("router", 1)
-NOW_NS = 1_700_000_000_000_000_000
 
 
 def chain(number: int, legs: int = 1, amount: int = 5) -> Chain:
@@ -42,20 +40,8 @@ def steps(kind: Step, *numbers: int, amounts: tuple[int, ...] = (), legs: int = 
     return steps_of([Order(kind, group, chain(number, legs), amounts) for number in numbers])
 
 
-class Bench:
-    """A batcher on a scripted log."""
-
-    def __init__(self, **limits: int) -> None:
-        self.log = ScriptedLog()
-        self.loop = asyncio.get_running_loop()
-        self.batcher = Batcher(
-            self.log,
-            LimitsConfig(**limits),
-            clock_ns=lambda: NOW_NS,
-            loop=self.loop,
-            address_of=lambda replica: f"{replica}:1",
-            failed=lambda stopped: pytest.fail(str(stopped)),
-        )
+class Bench(BatcherBench):
+    """Takes steps, and posts."""
 
     def step(self, record: StepRecord, within_s: float = 60) -> "asyncio.Task[StepSubmission]":
         submission = StepSubmission(record, ROUTER, self.loop.time() + within_s, self.loop)
@@ -65,10 +51,6 @@ class Bench:
         words = np.ones((count, 16), np.uint64)
         words[:, 15] = 0
         return self.loop.create_task(self.batcher.post(words, ROUTER, self.loop.time() + 60))
-
-    async def settle(self) -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)
 
     def kinds(self) -> list[RecordKind]:
         return [record.kind for record in self.log.records()]

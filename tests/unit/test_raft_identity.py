@@ -6,20 +6,7 @@ from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.messages import Ack, Promote, Refusal, Vote, VoteRequest
 from engine.replication.raft_boot import Placement, prepare_replacement
 from engine.replication.raft_identity import IDENTITY_FILE, decode_identity, encode_identity, make_identity
-from tests.raft_bench import CLUSTER, FOLDER, GROUP, Bench, hello
-
-
-@pytest.fixture
-def make_bench():
-    made = []
-
-    def make(**options) -> Bench:
-        made.append(Bench(**options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+from tests.raft_bench import CLUSTER, FOLDER, GROUP, hello
 
 
 @pytest.mark.parametrize(

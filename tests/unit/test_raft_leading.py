@@ -19,20 +19,6 @@ from engine.replication.messages import (
     VoteRequest,
 )
 from engine.replication.raft_settings import RaftSettings
-from tests.raft_bench import Bench
-
-
-@pytest.fixture
-def make_bench():
-    made = []
-
-    def make(**options) -> Bench:
-        made.append(Bench(**options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.fixture

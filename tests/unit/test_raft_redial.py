@@ -8,7 +8,7 @@ import pytest
 
 from engine.replication import transport
 from engine.replication.transport_connection import Connection
-from tests.unit.test_raft_transport import Pair, Side
+from tests.peer_sides import Pair, Side
 
 STEADY_S = 1.0
 

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import pickle
 import random
-import socket
 
 import pytest
 from blake3 import blake3
@@ -20,26 +19,13 @@ from engine.replication.messages import Ack, Append, SnapshotAck, SnapshotPiece,
 from engine.replication.raft_boot import LOG_FOLDER
 from engine.replication.raft_settings import RaftSettings
 from engine.replication.segment_format import Identity
-from engine.replication.transport import Address, AsyncioTransport
+from engine.replication.transport import AsyncioTransport
+from tests.peer_sides import Side, free_address
 from tests.raft_bench import CLUSTER, FOLDER, GROUP, Bench, hello
 from tests.simulation.disk import Crash
 from tests.simulation.virtual_loop import VirtualLoop
 
 RECORD = b"record"
-
-
-@pytest.fixture
-def make_bench():
-    """Benches that are put away after the test."""
-    made = []
-
-    def make(**options) -> Bench:
-        made.append(Bench(**options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.fixture
@@ -296,47 +282,15 @@ def test_raft_row_16_a_full_queue_refuses_before_anything_is_in_the_log(make_ben
     assert answers == [None] * 10
 
 
-class Nobody:
-    """A receiver and handshake that let `b` in."""
-
-    def __init__(self):
-        self.peers = []
-
-    def connected(self, peer):
-        self.peers.append(peer)
-
-    def disconnected(self, peer):
-        self.peers.remove(peer)
-
-    def drained(self, peer):
-        """Nothing waits for it."""
-
-    def received(self, peer, message, payload):
-        raise AssertionError("nothing may be received")
-
-    def hello(self):
-        return hello("a")
-
-    def judge(self, greeting):
-        return None
-
-    def refused(self, peer, refusal):
-        raise AssertionError("nobody refuses us")
-
-
 async def transports(*names: str) -> dict[str, AsyncioTransport]:
     """Real ones, on free ports of the loopback; only the first is started."""
-    addresses = {}
-    for name in names:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            addresses[name] = Address(*probe.getsockname())
+    addresses = {name: free_address() for name in names}
     return {name: AsyncioTransport(name, addresses) for name in names}
 
 
 async def test_raft_row_17_a_pickle_on_the_peer_port_is_refused_in_one_sentence(caplog):
     made = await transports("a", "b")
-    nobody = Nobody()
+    nobody = Side("a")
     await made["a"].start(nobody, nobody)
     address = made["a"]._bind
     assert address.host == "127.0.0.1"
@@ -351,12 +305,12 @@ async def test_raft_row_17_a_pickle_on_the_peer_port_is_refused_in_one_sentence(
         assert len(caplog.records) == 1
         assert nobody.peers == []
     await made["a"].stop()
+    assert nobody.messages == []
 
 
 async def test_raft_row_18_bad_connections_do_not_keep_good_ones_out():
     made = await transports("a", "b")
-    nobody, other = Nobody(), Nobody()
-    other.hello = lambda: hello("b")
+    nobody, other = Side("a"), Side("b")
     await made["a"].start(nobody, nobody)
     for _ in range(80):
         _, writer = await asyncio.open_connection(*made["a"]._bind)
@@ -369,6 +323,7 @@ async def test_raft_row_18_bad_connections_do_not_keep_good_ones_out():
     assert nobody.peers == ["b"]
     await made["b"].stop()
     await made["a"].stop()
+    assert [*nobody.messages, *nobody.refusals, *other.messages, *other.refusals] == []
 
 
 def test_raft_row_19_records_leave_memory_and_the_log_is_trimmed_by_bytes(make_bench):

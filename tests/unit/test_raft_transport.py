@@ -1,7 +1,6 @@
 """The peer port: who is let in, what is refused, and that records arrive as they left. Real sockets on the loopback."""
 
 import asyncio
-import socket
 import ssl
 import subprocess
 
@@ -17,75 +16,9 @@ from engine.replication.frames import (
     encode_frame,
     split_records,
 )
-from engine.replication.messages import Ack, Append, Ping, Refusal
+from engine.replication.messages import Ack, Append, Ping
 from engine.replication.transport import Address, AsyncioTransport, PeerSecurity
-from tests.raft_bench import hello
-
-
-def free_address() -> Address:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Address(*probe.getsockname())
-
-
-class Side:
-    """One replica's receiver and handshake; `accepts` says whom it lets in."""
-
-    def __init__(self, name: str, reason: str | None = None) -> None:
-        self.name, self.reason = name, reason
-        self.peers: list[str] = []
-        self.messages: list[tuple[str, object, bytes]] = []
-        self.refusals: list[str] = []
-
-    def connected(self, peer):
-        self.peers.append(peer)
-
-    def disconnected(self, peer):
-        self.peers.remove(peer)
-
-    def drained(self, peer):
-        """Nothing waits for it."""
-
-    def received(self, peer, message, payload):
-        if isinstance(message, Append):
-            split_records(message, payload)
-        self.messages.append((peer, message, bytes(payload)))
-
-    def hello(self):
-        return hello(self.name)
-
-    def judge(self, greeting):
-        return None if self.reason is None else Refusal(self.reason, greeting.incarnation, False)
-
-    def refused(self, peer, refusal):
-        self.refusals.append(refusal.reason)
-
-
-class Pair:
-    """`b` dials `a`."""
-
-    def __init__(self, one: Side, other: Side, security: dict[str, PeerSecurity] | None = None) -> None:
-        addresses = {"a": free_address(), "b": free_address()}
-        self.sides = {"a": one, "b": other}
-        self.ends = {name: AsyncioTransport(name, addresses, None, (security or {}).get(name)) for name in "ab"}
-
-    async def __aenter__(self) -> "Pair":
-        for name, end in self.ends.items():
-            await end.start(self.sides[name], self.sides[name])
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for end in self.ends.values():
-            await end.stop()
-
-    async def met(self) -> None:
-        await until(lambda: self.sides["a"].peers == ["b"] and self.sides["b"].peers == ["a"])
-
-
-async def until(condition, seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
+from tests.peer_sides import Pair, Side, free_address, until
 
 
 def append_of(records: list[bytes]) -> Append:
