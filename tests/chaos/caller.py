@@ -19,25 +19,9 @@ from postingengine.v1 import (
     transfer_pb2,
     types_pb2,
 )
+from tests.chaos.calling import CALL_S, HEAL_S_MAX, LEDGER, POSTED, create_accounts, open_channel, tried, until_answered
 
-LEDGER: Final = 1
-POSTED: Final = 1
-ACCOUNT_CREATED: Final = 2
-CALL_S: Final = 2.0
-HEAL_S_MAX: Final = 60.0
 FOUND_A_CALL: Final = 500
-UNSURE: Final = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.INTERNAL,
-    }
-)
 
 
 @dataclass
@@ -74,26 +58,13 @@ class Caller:
 
     def open(self) -> grpc.aio.Channel:
         """Open a channel that reconnects at once."""
-        options = [
-            ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50),
-            ("grpc.max_reconnect_backoff_ms", 200),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        return grpc.aio.insecure_channel(self.address, options=options)
+        return open_channel(self.address)
 
     async def create_accounts(self) -> None:
         """Create the accounts, retrying until the cluster answers or `HEAL_S_MAX` is over."""
-        request = posting_service_pb2.CreateAccountsRequest(
-            accounts=[account_pb2.Account(id=one, ledger=LEDGER, code=1) for one in self.accounts]
-        )
+        accounts = [account_pb2.Account(id=one, ledger=LEDGER, code=1) for one in self.accounts]
         async with asyncio.timeout(HEAL_S_MAX), self.open() as channel:
-            stub = posting_service_pb2_grpc.PostingServiceStub(channel)
-            while True:
-                answer = await _try(stub.CreateAccounts(request, timeout=CALL_S))
-                if answer and all(one.outcome == ACCOUNT_CREATED for one in answer.results):
-                    return
-                await asyncio.sleep(0.1)
+            await create_accounts(posting_service_pb2_grpc.PostingServiceStub(channel), accounts)
 
     async def post_until(self, stopped: asyncio.Event, *, tasks: int = 8, batch: int = 20) -> None:
         """Post batches from `tasks` tasks until the event is set; unanswered ones go to `unknown`."""
@@ -148,7 +119,7 @@ class Caller:
         self.calls_open += 1
         begun_s = time.monotonic()
         request = posting_service_pb2.PostTransfersRequest(transfers=transfers)
-        answer = await _try(stub.PostTransfers(request, timeout=CALL_S))
+        answer = await tried(stub.PostTransfers(request, timeout=CALL_S))
         self.calls_open -= 1
         if answer is None:
             books.were_unknown += len(fresh)
@@ -170,7 +141,7 @@ class Caller:
         wrong, ids = [], list(self.books.acknowledged)[since:]
         for start in range(0, len(ids), FOUND_A_CALL):
             chosen = ids[start : start + FOUND_A_CALL]
-            answer = await _until_answered(
+            answer = await until_answered(
                 lambda chosen=chosen: stub.GetTransfers(
                     posting_service_pb2.GetTransfersRequest(ids=chosen), timeout=CALL_S
                 )
@@ -192,7 +163,7 @@ class Caller:
 
     async def _wrong_balances(self, stub: posting_service_pb2_grpc.PostingServiceStub) -> list[str]:
         request = posting_service_pb2.GetAccountsRequest(ids=self.accounts)
-        answer = await _until_answered(lambda: stub.GetAccounts(request, timeout=CALL_S))
+        answer = await until_answered(lambda: stub.GetAccounts(request, timeout=CALL_S))
         expected = self.books.balances()
         found = {
             one: state.state.balances.credits_posted.low - state.state.balances.debits_posted.low
@@ -203,19 +174,3 @@ class Caller:
             for one in self.accounts
             if found[one] != expected.get(one, 0)
         ]
-
-
-async def _try(call):  # type: ignore[no-untyped-def]
-    """Await one call: its answer, or None where the outcome is unknown."""
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() not in UNSURE:
-            raise
-        return None
-
-
-async def _until_answered(make_call):  # type: ignore[no-untyped-def]
-    while (answer := await _try(make_call())) is None:
-        await asyncio.sleep(0.1)
-    return answer

@@ -21,7 +21,7 @@ from postingengine.v1 import (
     transfer_pb2,
     types_pb2,
 )
-from tests.chaos.caller import ACCOUNT_CREATED, CALL_S, HEAL_S_MAX, LEDGER, POSTED, _try, _until_answered
+from tests.chaos.calling import CALL_S, HEAL_S_MAX, LEDGER, POSTED, create_accounts, open_channel, tried, until_answered
 
 FUNDS: Final = 300
 """Of a wallet, which may not go below zero: some of what is asked of it is refused."""
@@ -90,14 +90,8 @@ class MixedCaller:
         limited = [account_pb2.ACCOUNT_FLAG_DEBITS_MUST_NOT_EXCEED_CREDITS]
         accounts = [account_pb2.Account(id=one, ledger=LEDGER, code=1) for one in self.banks]
         accounts += [account_pb2.Account(id=one, ledger=LEDGER, code=1, flags=limited) for one in self.wallets]
-        request = posting_service_pb2.CreateAccountsRequest(accounts=accounts)
         async with asyncio.timeout(HEAL_S_MAX), self._channel() as channel:
-            stub = posting_service_pb2_grpc.PostingServiceStub(channel)
-            while True:
-                answer = await _try(stub.CreateAccounts(request, timeout=CALL_S))
-                if answer and all(one.outcome == ACCOUNT_CREATED for one in answer.results):
-                    break
-                await asyncio.sleep(0.1)
+            await create_accounts(posting_service_pb2_grpc.PostingServiceStub(channel), accounts)
         self.books.unknown += [Ask([self._transfer(self.banks[0], wallet, FUNDS)]) for wallet in self.wallets]
         await self.settle()
 
@@ -140,7 +134,7 @@ class MixedCaller:
         request = posting_service_pb2.GetAccountsRequest(ids=self.accounts)
         async with asyncio.timeout(HEAL_S_MAX), self._channel() as channel:
             stub = posting_service_pb2_grpc.PostingServiceStub(channel)
-            answer = await _until_answered(lambda: stub.GetAccounts(request, timeout=CALL_S))
+            answer = await until_answered(lambda: stub.GetAccounts(request, timeout=CALL_S))
         expected, wrong = self.books.balances(), []
         for one, found in zip(self.accounts, answer.accounts, strict=True):
             balances = found.state.balances
@@ -160,7 +154,7 @@ class MixedCaller:
             chains, reservations, token = list[str](), 0, ""
             while True:
                 request = admin_service_pb2.ListOpenRequest(page_token=token)
-                page = await _until_answered(lambda request=request: stub.ListOpen(request, timeout=CALL_S))
+                page = await until_answered(lambda request=request: stub.ListOpen(request, timeout=CALL_S))
                 chains += [described(chain) for chain in page.chains]
                 reservations += len(page.reservations)
                 token = page.next_page_token
@@ -171,7 +165,7 @@ class MixedCaller:
         """Audit all groups at rest: books balance, and nothing is in transit."""
         async with asyncio.timeout(HEAL_S_MAX), self._channel() as channel:
             stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-            audit = await _until_answered(lambda: stub.Audit(admin_service_pb2.AuditRequest(), timeout=CALL_S))
+            audit = await until_answered(lambda: stub.Audit(admin_service_pb2.AuditRequest(), timeout=CALL_S))
         wrong = [] if len(audit.groups) == groups else [f"{len(audit.groups)} of {groups} groups were audited"]
         moved: dict[tuple[int, int, int], int] = {}
         for one in audit.groups:
@@ -248,16 +242,10 @@ class MixedCaller:
     def _channel(self, number: int | None = None) -> grpc.aio.Channel:
         """Reach one of the routers: by number, or any."""
         at = self.random.randrange(len(self._addresses)) if number is None else number % len(self._addresses)
-        options = [
-            ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50),
-            ("grpc.max_reconnect_backoff_ms", 200),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        return grpc.aio.insecure_channel(self._addresses[at], options=options)
+        return open_channel(self._addresses[at])
 
     async def _post(self, stub: posting_service_pb2_grpc.PostingServiceStub, asks: list[Ask]) -> bool:
-        answer = await _try(stub.PostTransfers(_request(asks), timeout=CALL_S))
+        answer = await tried(stub.PostTransfers(_request(asks), timeout=CALL_S))
         if answer is None:
             self.books.were_unknown += len(asks)
             self.books.unknown += asks
@@ -284,7 +272,7 @@ class MixedCaller:
         wrong = []
         again = list(asks)
         while again:
-            answer = await _until_answered(lambda again=again: stub.PostTransfers(_request(again), timeout=CALL_S))
+            answer = await until_answered(lambda again=again: stub.PostTransfers(_request(again), timeout=CALL_S))
             found = list(zip(again, _outcomes(again, answer), strict=True))
             wrong += [
                 f"chain {ask.legs[0].id.hex()} was told {ask.outcomes}, and then {outcomes}"

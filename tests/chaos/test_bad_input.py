@@ -6,11 +6,9 @@ import json
 import pickle
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from engine.exit_codes import ExitCode
 from tests.chaos.caller import Caller
@@ -23,14 +21,6 @@ ATTACKS = (
     bytes(64),
     b"\xff\xff\xff\x7f" + bytes(100_000),  # a frame of two gigabytes
 )
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[WholeGroup]:
-    made = WholeGroup(tmp_path / "cluster")
-    made.start(*made.replicas, "router")
-    yield made
-    made.close()
 
 
 async def test_what_does_not_belong_is_refused_and_the_group_goes_on(cluster: WholeGroup) -> None:

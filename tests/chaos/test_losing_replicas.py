@@ -3,10 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from engine.exit_codes import ExitCode
 from tests.chaos.processes import run
@@ -15,14 +12,6 @@ from tests.chaos.whole_group import WholeGroup
 ACCOUNTS = ("name:payer", "name:payee")
 PATIENCE_S = "60"
 IMPATIENCE_S = "2"
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[WholeGroup]:
-    made = WholeGroup(tmp_path / "cluster")
-    made.start(*made.replicas, "router")
-    yield made
-    made.close()
 
 
 def ask(cluster: WholeGroup, *words: str, deadline_s: str = PATIENCE_S) -> "subprocess.CompletedProcess[str]":

@@ -1,10 +1,6 @@
 """Three replicas restarted one after another under load: no call fails, and a leader hands over before it stops."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from postingengine import Account, AsyncClient, Outcome, Result, new_id
 from tests.chaos.whole_group import WholeGroup
@@ -12,14 +8,6 @@ from tests.chaos.whole_group import WholeGroup
 CALLERS = 16
 POSTS_BETWEEN = 200
 WAIT_S_MAX = 60
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[WholeGroup]:
-    made = WholeGroup(tmp_path / "cluster")
-    made.start(*made.replicas, "router")
-    yield made
-    made.close()
 
 
 class Load:

@@ -1,8 +1,5 @@
 """An operator moves leadership to the replica of his choice, and is told who leads then."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import grpc
 import pytest
 
@@ -10,14 +7,6 @@ from postingengine.v1 import admin_service_pb2, admin_service_pb2_grpc
 from tests.chaos.whole_group import WholeGroup
 
 CALL_S = 10.0
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[WholeGroup]:
-    made = WholeGroup(tmp_path / "cluster")
-    made.start(*made.replicas, "router")
-    yield made
-    made.close()
 
 
 def test_leadership_goes_to_the_replica_that_is_named(cluster: WholeGroup) -> None:
