@@ -15,6 +15,8 @@ from engine.core.model_rules import BALANCE_BOUND
 from engine.core.model_state import Event, Stored, pack, unpack
 from engine.core.model_steps import StepAnswer, StepModel
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
+from engine.core.placement import hash_id
+from engine.core.plan import Chain
 from engine.core.records import RECORD_WORDS, Flag, Kind, Words, as_words
 from engine.core.settings import Settings
 from engine.core.step_answers import answers_of
@@ -229,8 +231,22 @@ def chain_rows(model: StepModel) -> list[list[int]]:
             words += [amount & LOW, amount >> 64, word.position, chain.legs | chain.decider << 16]
             one = accounts is not None and chain.legs == 1
             both = numbers[accounts[0]] | numbers[accounts[1]] << 32 if one and accounts else 0
-            rows.append([*words, model.courier_may_abort[chain.chain_id], word.timestamp_ns, both, 0, 0, 0, 0, 1])
+            body = body_kept(model, chain)
+            rows.append([*words, model.courier_may_abort[chain.chain_id], word.timestamp_ns, both, body, 0, 0, 0, 1])
     return rows
+
+
+def body_kept(model: StepModel, chain: Chain) -> int:
+    """Hash the body and the sides of a chain that is one POST of a given amount, as the book keeps it."""
+    words = np.frombuffer(chain.rows, "<u8").tolist()
+    meta, (debit, credit) = words[15] & 0xFFFF_FFFF, chain.plan.sides[0]
+    if chain.legs > 1 or meta >> 16 & 0xFF != Kind.POST or meta >> 24 & BALANCING:
+        return 0
+    parts = [*zip(words[0:12:2], words[1:12:2], strict=True), (words[12], words[14]), (meta, debit | credit << 16)]
+    hashed = model.settings.hash_seed
+    for low, high in parts:
+        hashed = int(hash_id(np.uint64(low), np.uint64(high), np.uint64(hashed)))
+    return hashed or 1
 
 
 def by_position(rows: Words) -> list[list[int]]:

@@ -8,6 +8,7 @@ from engine.core.compiled import entry, helper, outlined
 from engine.core.kernel_open_chains import (
     ACCOUNTS,
     SECURED,
+    body_kept,
     close_chain,
     decider_of,
     find_chain,
@@ -81,16 +82,16 @@ def _redo_step(tables: Tables, work: Work, steps: Steps, number: I64, first: I64
 
 @helper
 def _redo_secure(tables: Tables, work: Work, steps: Steps, number: I64, first: I64, count: I64) -> None:
-    low, high, accounts = work.batch[first, 6], work.batch[first, 7], ZERO
+    low, high, accounts, body = work.batch[first, 6], work.batch[first, 7], ZERO, ZERO
     if count == 1:
         debit, credit = work.debit_rows[first], work.credit_rows[first]
         secure_one(tables, kind_of(work.batch[first, 15]), debit, credit, low, high, True)
-        accounts = pack_rows(debit, credit)
+        accounts, body = pack_rows(debit, credit), body_kept(tables, work, first)
     else:
         low = high = ZERO
         secure_net(tables, work, steps, first, first, count, decider_of(steps.steps, number), True)
     position = work.counts[FIRST_POSITION] + np.uint64(first)
-    open_chain(tables, steps.steps, number, low, high, accounts, work.batch[first, 13], position)
+    open_chain(tables, steps.steps, number, low, high, accounts, body, work.batch[first, 13], position)
 
 
 @outlined

@@ -14,9 +14,12 @@ from engine.core.kernel_chain import add_reversed
 from engine.core.kernel_judge import COMMIT, RELEASE, RESERVE, REVERSE, find_followed, judge
 from engine.core.kernel_open_chains import (
     ACCOUNTS,
+    BODY,
     POSITION,
     SECURED,
     STEP_DIGEST,
+    body_kept,
+    body_of,
     close_chain,
     decider_of,
     find_chain,
@@ -180,16 +183,16 @@ def _accept(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at
 
 @helper
 def _secure(tables: Tables, work: Work, steps: Steps, number: I64, first: I64, at: I64, count: I64) -> None:
-    low = high = accounts = ZERO
+    low = high = accounts = body = ZERO
     if count == 1:
         low, high = work.batch[at, 6], work.batch[at, 7]
         debit, credit = work.debit_rows[first], work.credit_rows[first]
         secure_one(tables, kind_of(work.batch[at, 15]), debit, credit, low, high, True)
-        accounts = pack_rows(debit, credit)
+        accounts, body = pack_rows(debit, credit), body_kept(tables, work, at)
     else:
         secure_net(tables, work, steps, first, at, count, decider_of(steps.steps, number), True)
     position = work.counts[FIRST_POSITION] + np.uint64(at)
-    open_chain(tables, steps.steps, number, low, high, accounts, work.batch[at, 13], position)
+    open_chain(tables, steps.steps, number, low, high, accounts, body, work.batch[at, 13], position)
 
 
 @helper
@@ -251,7 +254,10 @@ def _end(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at: I
             steps.answers[number, 1] = tables.chains[chain, POSITION]
         return at
     if not _fits(tables, work, steps, number, step, chain):
-        answer_ignored(work, steps, number, stored_of_id(work, first))
+        met = stored_of_id(work, first)
+        answer_ignored(work, steps, number, met)
+        if met < 0:  # it was not looked for, as its chain is open
+            steps.answers[number, 1] = tables.chains[chain, POSITION]
         return at
     outcome, state = _POSTED_OUTCOME, _COMMITTED
     if step != _COMMIT_STEP:
@@ -326,7 +332,7 @@ def _fits(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, chai
     if np.int64(legs_of(steps.steps, number)) < count:
         return False
     for i in range(first, first + count):
-        if not is_on_record(work, steps, number, i):
+        if not _is_known(tables, work, steps, number, i, chain):
             return False
         kind = kind_of(work.batch[i, 15])
         if step == _RELEASE_STEP:
@@ -343,6 +349,14 @@ def _fits(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, chai
         elif less(tables.chains[chain, SECURED], tables.chains[chain, SECURED + 1], work.batch[i, 6], work.batch[i, 7]):
             return False
     return True
+
+
+@helper
+def _is_known(tables: Tables, work: Work, steps: Steps, number: I64, i: I64, chain: I64) -> bool:
+    """Whether record `i` is a leg on record: a chain of one leg mostly says so by itself."""
+    if tables.chains[chain, BODY] == ZERO:
+        return is_on_record(work, steps, number, i)
+    return bool(legs_of(steps.steps, number) == 1 and body_of(tables, work, i) == tables.chains[chain, BODY])
 
 
 @outlined

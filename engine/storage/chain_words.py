@@ -21,7 +21,7 @@ from engine.storage.block import Block
 from engine.storage.ids.known_ids import KnownIds
 from engine.storage.journal import Journal
 from engine.storage.step_rows import (
-    LATER_STEPS,
+    IS_LATER,
     LEG_MASK,
     LEG_SHIFT,
     STEP_SHIFT,
@@ -119,7 +119,7 @@ class WordReader:
         positions, index = np.unique(found.entries[:, 1], return_inverse=True)
         rows = self._journal.stored_at(positions).rows
         steps = self.step_rows(rows, positions)
-        same = np.isin(steps.step, LATER_STEPS)[index] & (steps.chain_id[index] == chain_ids[found.numbers]).all(axis=1)
+        same = IS_LATER[steps.step][index] & (steps.chain_id[index] == chain_ids[found.numbers]).all(axis=1)
         later = np.full(len(chain_ids), -1, np.int64)
         later[found.numbers[same]] = positions[index[same]].astype(np.int64)
         return later
@@ -229,7 +229,7 @@ def rows_named(
     """Return for each id, shape (n, 2), the first row that has it, of those found (`index`, for the ids `numbers`); or
     -1. Rows of COMMIT, HOLD and RELEASE are never the first: their ids are on record."""
     named = np.full(len(ids), -1, np.int64)
-    same = (rows[index, 0:2] == ids[numbers]).all(axis=1) & ~np.isin(steps_of_rows(rows), LATER_STEPS)[index]
+    same = (rows[index, 0:2] == ids[numbers]).all(axis=1) & ~IS_LATER[steps_of_rows(rows)][index]
     numbers, found = numbers[same], index[same]
     if (numbers[1:] <= numbers[:-1]).any():
         order = np.argsort(-found, kind="stable")  # the first of several is assigned last

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
+from engine.core.kernel_open_chains import know_bodies
 from engine.core.known import Known, nothing_known, of_one_group
 from engine.core.records import Kind, Words
 from engine.core.step_record import Sides, StepRecord
 from engine.storage.chain_words import WordReader, rows_named
 from engine.storage.ids.known_ids import Followed, KnownIds
 from engine.storage.journal import Journal
-from engine.storage.step_rows import STEP_SHIFT, StepRows
+from engine.storage.step_rows import IS_LATER, STEP_SHIFT, STEP_WORDS, StepRows
 from engine.storage.stored_rows import StoredRows
 
 _KIND_SHIFT: Final = np.uint64(16)
@@ -38,9 +39,12 @@ class Loader:
         self._book, self._ids, self._journal = book, ids, journal
         self.words = WordReader(book, ids, journal)
 
-    def load(self, batch: Words) -> Known:
-        """Return what is known about the ids in a batch, shape (n, 16)."""
-        named = self._ids.find(batch)
+    def load(self, batch: Words, spared: npt.NDArray[np.bool_] | None = None) -> Known:
+        """Return what is known about the ids in a batch, shape (n, 16).
+
+        spared: rows, shape (n,), whose ids need not be looked for, unless some row follows another.
+        """
+        named = self._ids.find(batch, spared)
         creates, created_at = self._created(batch) if named.creates else (_NONE, _NO_POSITIONS)
         own, followed = named.own, named.followed
         if not len(own.numbers) and not len(followed.numbers) and not len(creates):
@@ -66,8 +70,12 @@ class Loader:
 
     def load_steps(self, steps: StepRecord) -> Known:
         """Return what is known about the ids in the rows of steps: of a COMMIT, HOLD or RELEASE too, since it is obeyed
-        only with the very legs that are on record."""
-        return self.load(steps.rows)
+        only with the very legs that are on record; but where its open chain knows its only leg by itself."""
+        if not IS_LATER[steps.steps["step"]].any():
+            return self.load(steps.rows)
+        spared = np.zeros(len(steps.rows), np.bool_)
+        know_bodies(self._book.tables, np.array(steps.steps).view(np.uint64).reshape(-1, STEP_WORDS), steps.rows, spared)
+        return self.load(steps.rows, spared)
 
     def _laid_out(
         self,

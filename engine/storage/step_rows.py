@@ -21,11 +21,12 @@ STEP_SHIFT: Final = np.uint64(61)
 """Of the last word of a row: the `Step` that stored it, above the number of the leg."""
 LEG_SHIFT: Final = np.uint64(48)
 LEG_MASK: Final = np.uint64(0x1FFF)
-LATER_STEPS: Final = np.array([Step.COMMIT, Step.RELEASE, Step.HOLD], np.uint8)
-"""Steps of a chain that is on record already: known by the chain's id."""
+IS_LATER: Final = np.isin(np.arange(256), [Step.COMMIT, Step.RELEASE, Step.HOLD])
+"""Shape (256,), by step: whether it is of a chain that is on record already, and known by the chain's id."""
 _KIND_SHIFT: Final = np.uint64(16)
 _BYTE: Final = np.uint64(0xFF)
-_STEP_WORDS: Final = STEP.itemsize // 8
+STEP_WORDS: Final = STEP.itemsize // 8
+"""A step read as words."""
 _FIRST_ROW: Final = np.uint64(0xFFFFFFFF)
 _SIXTEEN_BITS: Final = np.uint64(0xFFFF)
 _SHIFT_32: Final = np.uint64(32)
@@ -118,7 +119,7 @@ def _fill(block: Block, positions: npt.NDArray[np.int64], places: npt.NDArray[np
     first_position = block.header.end_position - len(record.rows)
     numbers = positions - first_position
     _place(
-        np.array(record.steps).view(np.uint64).reshape(-1, _STEP_WORDS),
+        np.array(record.steps).view(np.uint64).reshape(-1, STEP_WORDS),
         steps_with_holds(record),
         np.array(record.sides),
         numbers,

@@ -1,16 +1,19 @@
 """Steps of a cross-group chain that come to the store in records of their own, as they do between groups."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from engine.core.kernel_open_chains import BODY
 from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.placement import slot_of
-from engine.core.records import Kind
+from engine.core.plan import Chain
+from engine.core.records import Kind, as_records, as_words
 from engine.core.settings import Ledger, Settings, SlotRange, encode_settings
-from engine.core.step_answers import word_of
-from engine.core.step_record import encode_steps, steps_of
+from engine.core.step_answers import ON_RECORD, word_of, words_of
+from engine.core.step_record import StepRecord, encode_steps, steps_of
 from engine.core.word import Order, State, Step
 from engine.storage.folder import Identity, open_folder
 from engine.storage.recovery import open_state_machine
@@ -54,3 +57,61 @@ def test_a_secured_chain_hears_its_end_in_a_later_record(machine: StateMachine, 
     step = Step.COMMIT if last is State.COMMITTED else Step.RELEASE
     assert heard(machine, Order(step, 0, chain, (30,) if step is Step.COMMIT else ())) is last
     assert not machine.open_chains(-1, 1)
+
+
+PAID = laid_out(row("t1", debit=HERE, credit=THERE), sides=((0, 1),))
+RESERVE, COMMIT = Order(Step.RESERVE, 0, PAID), Order(Step.COMMIT, 0, PAID, (30,))
+
+
+def told(machine: StateMachine, record: StepRecord, chains: Sequence[Chain]) -> list[tuple[State, bool]]:
+    """The state of the group's word after a record, for each step, and whether the step changed it."""
+    answers = apply(machine, RecordKind.STEPS, np.ascontiguousarray(record.rows).tobytes(), encode_steps(record))
+    words = words_of(answers, chains, 0)
+    changed = (answers.answers["flags"] & ON_RECORD) == 0
+    return [
+        (State.NONE if word is None else word.state, bool(one)) for word, one in zip(words, changed, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("field", ["debit", "credit", "amount_low", "reference", "effective_at", "ledger", "code", "leg"])
+def test_a_commit_with_another_body_than_the_one_on_record_changes_nothing(machine: StateMachine, field: str) -> None:
+    heard(machine, RESERVE)
+    record = steps_of([COMMIT])
+    as_records(record.rows)[field] = as_records(as_words(row("t2", code=7, ledger=2, effective_at=3, amount=29)))[field]
+    if field == "leg":
+        as_records(record.rows)[field] = 1
+    if field == "reference":
+        as_records(record.rows)[field] = np.void(b"another".ljust(16))
+    assert told(machine, record, [PAID]) == [(State.RESERVED, False)]
+
+
+def test_a_commit_between_other_groups_than_those_on_record_changes_nothing(machine: StateMachine) -> None:
+    heard(machine, RESERVE)
+    record = steps_of([COMMIT])
+    record.sides[:] = ((0, 2),)
+    assert told(machine, record, [PAID]) == [(State.RESERVED, False)]
+
+
+def test_a_commit_that_comes_twice_in_one_record_is_told_from_the_first(machine: StateMachine) -> None:
+    heard(machine, RESERVE)
+    found = told(machine, steps_of([COMMIT, COMMIT]), [PAID, PAID])
+    assert found == [(State.COMMITTED, True), (State.COMMITTED, False)]
+
+
+@pytest.mark.parametrize(
+    ("last", "reversal"), [(Step.COMMIT, State.RESERVED), (Step.RELEASE, State.REFUSED)], ids=["commit", "release"]
+)
+def test_a_reversal_sees_how_its_original_ended_in_the_very_same_record(
+    machine: StateMachine, last: Step, reversal: State
+) -> None:
+    heard(machine, RESERVE)
+    back = laid_out(row("r1", debit=HERE, credit=THERE, followed="t1", kind=Kind.REVERSE), sides=((0, 1),))
+    end = COMMIT if last is Step.COMMIT else Order(last, 0, PAID)
+    found = told(machine, steps_of([end, Order(Step.RESERVE, 0, back)]), [PAID, back])
+    assert found[1] == (reversal, True)
+
+
+def test_a_chain_that_was_saved_without_its_body_is_looked_up(machine: StateMachine) -> None:
+    heard(machine, RESERVE)
+    machine.book.tables.chains[:, BODY] = 0
+    assert heard(machine, COMMIT) is State.COMMITTED

@@ -29,7 +29,7 @@ from engine.storage.ids.newest import NEWEST_ENTRIES, NewestEntries, combine
 from engine.storage.ids.run_store import RunStore
 from engine.storage.ids.runs import PART_BYTES, find_entries, keys_of
 from engine.storage.ids.stored_runs import UNMERGED_RUNS_MAX, StoredRuns
-from engine.storage.step_rows import LATER_STEPS, steps_of_block, words_of_ids
+from engine.storage.step_rows import IS_LATER, steps_of_block, words_of_ids
 
 _ROOM: Final = 64
 
@@ -136,10 +136,15 @@ class KnownIds:
             if block.header.end_position > self._end_position:
                 self.add(np.array(block.rows), block.header.first_position, later_of_block(block))
 
-    def find(self, batch: Words) -> Named:
-        """Find what a batch, shape (n, 16), names. Ids may share a fingerprint: compare those of the rows found."""
+    def find(self, batch: Words, spared: npt.NDArray[np.bool_] | None = None) -> Named:
+        """Find what a batch, shape (n, 16), names. Ids may share a fingerprint: compare those of the rows found.
+
+        spared: rows, shape (n,), whose own ids are of no interest, unless some row follows another.
+        """
         own, followed = np.empty(len(batch), np.uint64), np.empty(len(batch), np.uint64)
         followers, creates = fingerprints(batch, self._seed, own, followed)
+        if spared is not None and not followers:
+            own[spared] = 0  # as of a kind that has no id
         return Named(self._find_known(own), self._find_known(followed) if followers else _NOTHING, creates)
 
     def find_ids(self, ids: Words) -> Found:
@@ -192,10 +197,15 @@ def later_of_block(block: Block) -> Later | None:
 
 def later_of(changed: npt.NDArray[np.void], end_position: int) -> Later:
     """Return the later ones of the steps that changed something, dtype `STEP`, whose rows end at `end_position`."""
+    later = IS_LATER[changed["step"]]
+    if not later.any():
+        return _NONE_LATER
     ends = np.cumsum(changed["rows"], dtype=np.uint64)
-    first = np.uint64(end_position) - (ends[-1] if len(ends) else np.uint64(0)) + ends - changed["rows"]
-    later = np.isin(changed["step"], LATER_STEPS)
+    first = np.uint64(end_position) - ends[-1] + ends - changed["rows"]
     return Later(words_of_ids(changed["chain_id"][later]), first[later])
+
+
+_NONE_LATER: Final = Later(np.empty((0, 2), np.uint64), np.empty(0, np.uint64))
 
 
 @entry("void(u8[:, ::1], i8[::1], u8[:, ::1], u8[:, ::1])")

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
+from engine.core.kernel_open_chains import BODY
 from engine.core.known import Ended
 from engine.core.outcomes import took_effect
 from engine.core.records import FOLLOWERS, Kind, Words, as_records
@@ -15,7 +16,7 @@ from engine.storage.checkpoint import Checkpoints
 from engine.storage.ids.entries import Family
 from engine.storage.ids.known_ids import KnownIds, later_of_block
 from engine.storage.journal import Journal
-from engine.storage.step_rows import LATER_STEPS, steps_of_rows
+from engine.storage.step_rows import IS_LATER, steps_of_rows
 from engine.storage.verify.report import differs, expect
 from engine.storage.views.run import Section
 from engine.storage.views.run_store import Manifest, RunInfo, RunReader, ViewStore
@@ -30,7 +31,7 @@ _ENDINGS: Final = {
     Kind.REVERSE: Ended.OPEN,
 }
 _IDS_PER_LOOK: Final = 1 << 16
-_NOT_FIRST: Final = np.array([*LATER_STEPS, Step.EXPIRE], np.uint8)
+_NOT_FIRST: Final = np.array([*np.flatnonzero(IS_LATER), Step.EXPIRE], np.uint8)
 
 
 class IdCheck:
@@ -107,8 +108,10 @@ def check_checkpoint(checkpoints: Checkpoints, group: int, book: Book) -> None:
         raise differs(f"{place} has another account {name} than the journal gives, and {len(differing) - 1} others")
     same = np.array_equal(_by_word(saved.open_reservations(), 12), _by_word(book.open_reservations(), 12))
     expect(same, f"{place} has other open reservations than the journal gives")
-    same = np.array_equal(_by_word(saved.open_chains(), 6), _by_word(book.open_chains(), 6))
-    expect(same, f"{place} has other open chains than the journal gives")
+    kept, given = _by_word(saved.open_chains(), 6), _by_word(book.open_chains(), 6)
+    if len(kept) == len(given):  # an engine that saved chains without their bodies was right too
+        given[kept[:, BODY] == 0, BODY] = 0
+    expect(np.array_equal(kept, given), f"{place} has other open chains than the journal gives")
 
 
 def _by_word(rows: Words, position_word: int) -> Words:
