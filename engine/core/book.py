@@ -14,7 +14,8 @@ Open chains, secured here and waiting for their decider's word, are rows of sixt
 amount secured, of a chain of one leg; 6 position of the first RESERVE row; 7 legs | decider << 16; 8 when the courier
 may abort (ns, 0: never); 9 timestamp (ns) of the first RESERVE row; 10 rows of the debit and the credit account as in
 13 above, of a chain of one leg; 11 a hash of the body and the sides of a chain that is one POST of a given amount, by
-which its COMMIT is known without a look at the journal, else zero; 15 one if the row is open. Transit accounts are accounts like others (`transit_id`).
+which its COMMIT is known without a look at the journal, else zero; 15 one if the row is open. Transit accounts are
+accounts like others (`transit_id`).
 
 Nothing else is state: `BookScalars`, the account rows, the rows of open reservations and chains, and the settings are
 all there is to save, and `restore` builds the hash tables and the heap of deadlines anew. `last_timestamp_ns` is that

@@ -3,7 +3,6 @@
 from typing import Final
 
 import numpy as np
-
 import numpy.typing as npt
 from numba import types
 

@@ -74,7 +74,9 @@ class Loader:
         if not IS_LATER[steps.steps["step"]].any():
             return self.load(steps.rows)
         spared = np.zeros(len(steps.rows), np.bool_)
-        know_bodies(self._book.tables, np.array(steps.steps).view(np.uint64).reshape(-1, STEP_WORDS), steps.rows, spared)
+        know_bodies(
+            self._book.tables, np.array(steps.steps).view(np.uint64).reshape(-1, STEP_WORDS), steps.rows, spared
+        )
         return self.load(steps.rows, spared)
 
     def _laid_out(

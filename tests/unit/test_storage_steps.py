@@ -68,12 +68,12 @@ def told(machine: StateMachine, record: StepRecord, chains: Sequence[Chain]) -> 
     answers = apply(machine, RecordKind.STEPS, np.ascontiguousarray(record.rows).tobytes(), encode_steps(record))
     words = words_of(answers, chains, 0)
     changed = (answers.answers["flags"] & ON_RECORD) == 0
-    return [
-        (State.NONE if word is None else word.state, bool(one)) for word, one in zip(words, changed, strict=True)
-    ]
+    return [(State.NONE if word is None else word.state, bool(one)) for word, one in zip(words, changed, strict=True)]
 
 
-@pytest.mark.parametrize("field", ["debit", "credit", "amount_low", "reference", "effective_at", "ledger", "code", "leg"])
+@pytest.mark.parametrize(
+    "field", ["debit", "credit", "amount_low", "reference", "effective_at", "ledger", "code", "leg"]
+)
 def test_a_commit_with_another_body_than_the_one_on_record_changes_nothing(machine: StateMachine, field: str) -> None:
     heard(machine, RESERVE)
     record = steps_of([COMMIT])
