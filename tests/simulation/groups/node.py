@@ -22,8 +22,11 @@ from engine.storage.folder import Identity, open_folder
 from engine.storage.ids.known_ids import IdLimits
 from engine.storage.recovery import StoreLimits, open_state_machine
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
+from router.buckets import Buckets
 from router.calls import Calls as RouterCalls
+from router.chains_behind import Behind
 from router.directory import Directory
+from router.lanes import Lanes
 from router.posting import Posting
 from tests.simulation.groups.process import Process
 from tests.simulation.groups.virtual_time import BEGIN_NS
@@ -143,7 +146,8 @@ class RouterNode:
 
     async def _run(self, process: Process) -> None:
         directory = Directory(self.config)
-        posting = self.posting = Posting(directory, self.config.limits)
+        buckets = Buckets(directory, Lanes(directory), Behind())
+        posting = self.posting = Posting(directory, self.config.limits, buckets)
         calls = RouterCalls(self.config.limits.calls_max)
         handlers: dict[str, Handler] = {"PostTransfers": calls.admitted(posting.post_transfers)}
         self.wire.endpoints[self.name] = Endpoint(process, handlers)

@@ -636,8 +636,7 @@ def _product(scenario: Scenario) -> Iterator[None]:
         kill = staticmethod(scenario.kill_current)
 
     with ExitStack() as patches:
-        patches.enter_context(mock.patch("router.directory.GroupClient", Client))
-        patches.enter_context(mock.patch("engine.service.neighbours.GroupClient", Client))
+        patches.enter_context(mock.patch("engine.rpc.group_client.GroupClient", Client))
         patches.enter_context(mock.patch("engine.service.replica.Applier", Applier))
         patches.enter_context(mock.patch("engine.failpoints.os", Killing))
         for user in SLOT_USERS:

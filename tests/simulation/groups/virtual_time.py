@@ -8,6 +8,7 @@ from unittest import mock
 
 BEGIN_NS = 1_700_000_000_000_000_000
 CLOCKED = (
+    "router.buckets",
     "router.calls",
     "router.chains_posting",
     "router.directory",

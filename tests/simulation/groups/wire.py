@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from engine.rpc.group_client import GroupClient
+from engine.rpc.link_client import Links
 from engine.rpc.link_frames import Metadata
 from tests.simulation.groups.process import CURRENT, Died, Process
 
@@ -60,7 +61,13 @@ class Endpoint:
     """What answers at an address: one life of a process, and its handlers by method."""
 
     def __init__(self, process: Process, handlers: dict[str, Handler]) -> None:
-        self.process, self.handlers = process, handlers
+        self.process, self._handlers = process, handlers
+
+    def handler(self, method: str) -> Handler:
+        """Return what serves a method; as with gRPC, one that is not there refuses."""
+        if method not in self._handlers:
+            raise Refused(grpc.StatusCode.UNIMPLEMENTED, f"nobody serves {method}", ())
+        return self._handlers[method]
 
 
 class Wire:
@@ -114,7 +121,7 @@ class Wire:
     ) -> "asyncio.Task[None]":
         async def serve() -> None:
             try:
-                data = await endpoint.handlers[method](request, Context(self, caller, until_s, metadata))
+                data = await endpoint.handler(method)(request, Context(self, caller, until_s, metadata))
             except Refused as refused:
                 error = failed(refused.code, refused.details, refused.trailing)
             except (asyncio.CancelledError, Died):
@@ -160,10 +167,11 @@ class SimulatedClient(GroupClient):
 
     wire: Wire
 
-    def __init__(self, group: int, addresses: Sequence[str]) -> None:
-        """Opens nothing."""
+    def __init__(self, group: int, addresses: Sequence[str], _: Links | None = None) -> None:
+        """Opens nothing, and goes by no link: the wire is the same for all calls."""
         self.group, self.addresses = group, tuple(addresses)
         self._channels = dict.fromkeys(self.addresses)  # type: ignore[assignment]
+        self._links = None
         self._leader = self.addresses[0]
 
     async def close(self) -> None:
