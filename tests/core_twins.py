@@ -17,7 +17,7 @@ from engine.core.model_steps import StepAnswer, StepModel
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
 from engine.core.placement import hash_id
 from engine.core.plan import Chain
-from engine.core.records import RECORD_WORDS, Flag, Kind, Words, as_words
+from engine.core.records import RECORD_WORDS, AccountFlag, Flag, Kind, Words, as_words
 from engine.core.settings import Settings
 from engine.core.step_answers import answers_of
 from engine.core.step_record import StepRecord
@@ -177,10 +177,12 @@ def account_rows(model: Model) -> Words:
     for account_id, account in model.accounts.items():
         words = list(np.frombuffer(account_id, "<u8"))
         sides = (account.debits.posted, account.credits.posted, account.debits.reserved, account.credits.reserved)
-        for amount in (*sides, account.overdraft):
+        for amount in (*sides, account.given_back if account.flags & AccountFlag.SHARE else account.overdraft):
             words += [amount & LOW, amount >> 64]
         created = account.created
-        words += [created.timestamp, account.ledger | account.version << 32, account.code | account.flags << 16]
+        partner = list(model.accounts).index(account.partner) + 1 if account.partner else 0
+        words += [created.timestamp, account.ledger | account.version << 32]
+        words.append(account.code | account.flags << 16 | partner << 32)
         rows.append([*words, created.position])
     return np.array(rows, np.uint64).reshape(-1, RECORD_WORDS)
 
@@ -281,7 +283,7 @@ def check_invariants(model: Model) -> None:
         assert account.debits.reserved == held["debit", name]
         assert account.credits.reserved == held["credit", name]
         assert max(account.debits.used, account.credits.used) < BALANCE_BOUND
-        headroom = account.headroom()
+        headroom = model.headroom(account)
         assert name in forced or headroom is None or headroom >= 0
 
 

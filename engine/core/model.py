@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from engine.core.known import NO_POSITION
 from engine.core.limits import EXPIRIES_PER_RECORD_MAX
-from engine.core.model_rules import Rules, is_own_account
+from engine.core.model_rules import Rules, Short, is_own_account
 from engine.core.model_state import Account, Chain, Event, Stored, pack, unpack
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Kind
@@ -136,15 +136,22 @@ class Model(Rules):
     def _apply_unit(self, unit: list[Event]) -> list[Result]:
         if unit[0].kind == Kind.CREATE_ACCOUNT:
             return [self._create_account(unit[0])]
+        if unit[0].kind == Kind.BUCKET:
+            return [self._give_bucket(unit[0])]
         known = [self.history.get(event.id) for event in unit]
         return self._answer_known(unit, known) if any(known) else self._judge_unit(unit)
 
     def _judge_unit(self, unit: list[Event]) -> list[Result]:
-        """All legs take effect, or none: then the failing leg tells why, and every id is burned."""
+        """All legs take effect, or none: then the failing leg tells why, and every id is burned; but none if a bucket is
+        short, since those of other groups may suffice."""
         accounts, followed = self._before(unit)
         chain, failed = Chain(), False
         for event in unit:
             refusal = Outcome.CHAIN_FAILED if failed else self.refusal(event)
+            if isinstance(refusal, Short):
+                self._restore(accounts, followed)
+                self._forget(chain)
+                return [Result(len(chain.legs), refusal.reason, 0, ResultFlag.SHORT, self.group)] * len(unit)
             record = self._store(event, chain, refusal)
             if refusal is None:
                 self.execute(record)
@@ -160,12 +167,18 @@ class Model(Rules):
         names = {name for event in unit for name in (event.debit, event.credit) if name in self.accounts}
         followed = {event.followed for event in unit if event.followed in self.history}
         originals = [self.history[name] for name in sorted(followed)]
-        return {name: self.accounts[name].copy() for name in names}, [(old, old.copy()) for old in originals]
+        return self.copies(names), [(old, old.copy()) for old in originals]
 
     def _restore(self, accounts: dict[bytes, Account], followed: list[tuple[Stored, Stored]]) -> None:
         self.accounts.update(accounts)
         for original, copy in followed:
             vars(original).update(vars(copy))
+
+    def _forget(self, chain: Chain) -> None:
+        """Let a unit that is short leave no trace: its ids are free."""
+        for leg in chain.legs:
+            leg.undo(Outcome.CHAIN_FAILED)
+            del self.history[leg.event.id]
 
     def _store(self, event: Event, chain: Chain, refusal: Outcome | None) -> Stored:
         """Take the next row for an outcome that is final for this id."""
@@ -230,15 +243,31 @@ class Model(Rules):
 
     # Accounts ---------------------------------------------------------------------------------------------------------
 
+    def _give_bucket(self, event: Event) -> Result:
+        """The bucket is its own idempotency key: a refusal stores nothing, nor does what changes nothing."""
+        refusal = self.refuse_bucket(event)
+        if refusal is not None:
+            return self._not_stored(refusal)
+        account = self.accounts.get(event.debit)
+        newer = account is None or self.is_away(event.debit) and account.version < event.timeout_or_version
+        if account is not None and account.is_head and not newer:
+            made = self.accounts[account.partner].created
+            return self._result(made, ResultFlag.REPLAYED)
+        row, chain = len(self._rows), Chain()
+        made = Stored(event, Outcome.BUCKET_MADE, self.next_position + row, self.time + row, chain, event.amount)
+        chain.legs.append(made)
+        self.execute(made)
+        return self._write(chain)[0]
+
     def _create_account(self, event: Event) -> Result:
         """The account's id is its own idempotency key; a refusal stores nothing."""
-        if event.id in self.accounts and not self.is_elsewhere(event.id):
+        if event.id in self.accounts and not self.is_away(event.id) and not is_own_account(event.id):
             created = self.accounts[event.id].created
             different = conflict(event, created)
             return self._not_stored(different) if different else self._result(created, ResultFlag.REPLAYED)
         if event.ledger not in self.ledgers:
             return self._not_stored(Outcome.LEDGER_UNKNOWN)
-        if self.is_elsewhere(event.id):
+        if self.is_away(event.id):
             return self._not_stored(Outcome.ACCOUNT_IN_ANOTHER_GROUP)
         if is_own_account(event.id):
             return self._not_stored(Outcome.ACCOUNT_ID_RESERVED)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from engine.core.model_rules import Rules
+from engine.core.model_rules import Rules, Short, share_id
 from engine.core.model_state import NS_PER_S, Account, Chain, Event, Held, Place, Stored
 from engine.core.outcomes import Outcome, took_effect
 from engine.core.plan import Side
@@ -35,6 +35,13 @@ class Leg(NamedTuple):
 def transit_id(other: int, ledger: int) -> bytes:
     """Return the id of the account that balances money on its way to or from another group."""
     return b"\xff" * 8 + (1).to_bytes(2, "little") + other.to_bytes(2, "little") + ledger.to_bytes(4, "little")
+
+
+def _is_move(event: Event, side: Side) -> bool:
+    """Whether money goes from share account to share account, each in the group that its id names."""
+    named = [int.from_bytes(name[10:12], "little") for name in (event.debit, event.credit)]
+    shares = [share_id(group, 0)[:12] for group in named]
+    return [event.debit[:12], event.credit[:12]] == shares and named == list(side) and side.debit != side.credit
 
 
 class Legs(Rules):
@@ -75,14 +82,14 @@ class Legs(Rules):
         state = self.words[original.place.chain_id].state
         return state is not State.RELEASED and (state is not State.RESERVED or event.kind == Kind.REVERSE)
 
-    def judge_leg(self, leg: Leg, decides: bool) -> tuple[Outcome | None, int]:
-        """Return (the first reason to refuse, or None; the amount to move).
+    def judge_leg(self, leg: Leg, decides: bool) -> tuple[Outcome | Short | None, int]:
+        """Return (the first reason to refuse, or that a bucket is short, or None; the amount to move).
 
         The decider judges what a leg follows, wherever that runs; every group judges the accounts that it has.
         """
         event, accounts = leg.event._replace(amount=leg.amount), self.accounts_of(leg.event, leg.side)
         local = event._replace(debit=accounts[0], credit=accounts[1]) if accounts else event
-        refusal = self._refuse_leg_places(event, leg.side) if accounts else None
+        refusal: Outcome | Short | None = self._refuse_leg_places(event, leg.side) if accounts else None
         if refusal is None and event.kind in FOLLOWERS and (accounts or decides):
             refusal = self._refuse_original(event, decides)
         if refusal is None and accounts and event.kind != Kind.RELEASE:
@@ -102,7 +109,8 @@ class Legs(Rules):
             return Outcome.LEDGER_UNKNOWN
         if event.kind in FOLLOWERS and self._is_missing(event):
             return Outcome.FOLLOWED_MISSING
-        return self._refuse_accounts(event, [group == self.group for group in side])
+        own = [group == self.group for group in side]
+        return self._refuse_accounts(event, own, moves=_is_move(event, side))
 
     def _refuse_original(self, event: Event, decides: bool) -> Outcome | None:
         """What another group decides has at most as much left there: what is refused here would be refused there."""
@@ -117,7 +125,7 @@ class Legs(Rules):
         """Take back, in the end, whatever happens to the legs' accounts and to what they follow."""
         names = {name for leg in legs for name in self.accounts_of(leg.event, leg.side) or () if name in self.accounts}
         originals = [self.history[leg.event.followed] for leg in legs if leg.event.followed in self.history]
-        accounts, copies = {name: self.accounts[name].copy() for name in names}, [old.copy() for old in originals]
+        accounts, copies = self.copies(names), [old.copy() for old in originals]
         yield
         self.accounts.update(accounts)
         for original, copy in zip(originals, copies, strict=True):
@@ -170,6 +178,7 @@ class Legs(Rules):
         if decides:
             back = 0 if keeps else original.remaining - leg.amount
         self._hold(original, -(leg.amount + back))
+        self.give_back(original.accounts, back)
         if accounts:
             self._post(*accounts, leg.amount)
         if original.ended is None and not (keeps and original.remaining):

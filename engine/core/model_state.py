@@ -213,6 +213,10 @@ class Account:
     version: int = 1
     debits: Side = field(default_factory=Side)
     credits: Side = field(default_factory=Side)
+    partner: bytes = b""
+    """Of a bucket's head and share account: the other's id."""
+    given_back: int = 0
+    """Of a share account: what reservations on its head ever gave back, modulo 2^128."""
 
     def copy(self) -> "Account":
         """Return a copy with balances of its own."""
@@ -228,14 +232,7 @@ class Account:
         limited = self.flags & AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS
         return self.debits.posted + (self.overdraft if limited else 0) - self.credits.used
 
-    def headroom(self) -> int | None:
-        """What is available on the limited side; None if there is none."""
-        if self.flags & AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS:
-            return self.available_to_debit()
-        if self.flags & AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS:
-            return self.available_to_credit()
-        return None
-
-    def is_empty(self) -> bool:
-        """Whether it may be closed."""
-        return self.debits.posted == self.credits.posted and not self.debits.reserved and not self.credits.reserved
+    @property
+    def is_head(self) -> bool:
+        """Whether callers' entries on a split account are booked here."""
+        return bool(self.flags & AccountFlag.BUCKET)

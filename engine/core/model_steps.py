@@ -16,7 +16,8 @@ from engine.core.model_state import Event, Stored, pack, unpack
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
 from engine.core.plan import Chain, Plan, Side, chain_of
 from engine.core.records import FOLLOWERS, Kind
-from engine.core.step_answers import AnsweredWord, asked_amount
+from engine.core.model_rules import Short
+from engine.core.step_answers import SHORT, AnsweredWord, asked_amount
 from engine.core.step_record import StepRecord, dense_amounts, encode_steps, pairs, sparse_amounts, take_steps
 from engine.core.word import JUDGED, WHOLE, Hold, Judged, Order, State, Step, Word, is_heard, next_word
 
@@ -79,7 +80,7 @@ class StepModel(Legs, Model):
             told = self._take(received)
             changed.append(len(self._rows) > rows)
             positions.append(told if isinstance(told, int) else NO_POSITION)
-            answers.append(AnsweredWord(None) if isinstance(told, int) else AnsweredWord(told, 0))
+            answers.append(_answer(told))
         extra = self._extra(record, np.array(changed, np.bool_), expired)
         applied = self._finish([])
         return StepAnswer(applied.rows, applied.asked, extra, answers, positions, applied.timestamp_ns)
@@ -93,8 +94,9 @@ class StepModel(Legs, Model):
         amounts = sparse_amounts(pairs(asked), pairs(rows), pairs([back for _, back in self._moved]))
         return encode_steps(take_steps(record, changed)._replace(amounts=amounts))
 
-    def _take(self, received: Received) -> Word | int:
-        """Return the new word; or, of an ignored step, the position of a row whose chain's word is the answer."""
+    def _take(self, received: Received) -> Word | int | AnsweredWord:
+        """Return the new word; or, of an ignored step, the position of a row whose chain's word is the answer; or that
+        a bucket is short."""
         if received.step in (Step.RESERVE, Step.DECIDE, Step.ABORT):
             return self._begin_chain(received)
         if received.step in (Step.COMMIT, Step.HOLD, Step.RELEASE):
@@ -132,7 +134,7 @@ class StepModel(Legs, Model):
 
     # The first word ---------------------------------------------------------------------------------------------------
 
-    def _begin_chain(self, received: Received) -> Word | int:
+    def _begin_chain(self, received: Received) -> Word | int | AnsweredWord:
         legs, judged = received.legs, Judged()
         met = self._position_of(legs[0].event.id)
         if met == NO_POSITION and received.step in JUDGED:
@@ -141,8 +143,14 @@ class StepModel(Legs, Model):
             return met
         position, since_ns = self._position, self.time + len(self._rows)
         if received.step in JUDGED:
+            accounts = len(self.accounts)
             self._make_transits(legs, position)
-            judged = self._judge(received)
+            found = self._judge(received)
+            if isinstance(found, AnsweredWord):
+                for name in list(self.accounts)[accounts:]:
+                    del self.accounts[name]  # nothing is stored that could make them again
+                return found
+            judged = found
             legs = [leg._replace(amount=amount) for leg, amount in zip(legs, judged.amounts, strict=False)] or legs
         stored = self._register(received, legs, judged)
         if received.step is Step.DECIDE and not judged.reason:
@@ -180,7 +188,7 @@ class StepModel(Legs, Model):
                 if other != self.group:
                     self.make_transit(other, leg.event.ledger, position)
 
-    def _judge(self, received: Received) -> Judged:
+    def _judge(self, received: Received) -> Judged | AnsweredWord:
         """Judge the legs in order, each upon what the earlier ones leave; all of that is taken back."""
         amounts, decides = [], received.step is Step.DECIDE
         with self.scratch(received.legs):
@@ -188,6 +196,8 @@ class StepModel(Legs, Model):
                 if leg.number and leg.event.id in self.history:
                     return Judged(Outcome.ID_REUSED_WITH_DIFFERENT_CHAIN, leg.number)
                 refusal, amount = self.judge_leg(leg, decides)
+                if isinstance(refusal, Short):
+                    return AnsweredWord(None, SHORT, reason=refusal.reason, leg=leg.number)
                 if refusal is not None:
                     return Judged(refusal, leg.number)
                 amounts.append(amount)
@@ -257,6 +267,7 @@ class StepModel(Legs, Model):
         if not is_heard(word, order):
             return self._position_of(legs[0].event.id)
         position, timestamp_ns = self._position, self.time + len(self._rows)
+        self._count_freed(received, word)
         self.secure([leg._replace(amount=word.amounts[leg.number]) for leg in legs], received.decider, -1, position)
         after = next_word(word, order, Judged())._replace(position=position, timestamp_ns=timestamp_ns, holds=())
         self.words[received.chain_id] = after
@@ -267,6 +278,16 @@ class StepModel(Legs, Model):
                 self._run_told(leg, received.time_ns)
                 self._write_row(received.step, leg, Outcome.POSTED, leg.amount, leg.given_back)
         return after
+
+    def _count_freed(self, received: Received, word: Word) -> None:
+        """What was secured and comes to nothing is given back."""
+        legs = [leg._replace(amount=word.amounts[leg.number]) for leg in received.legs]
+        if received.step is Step.RELEASE:
+            for name, amounts in self.net_of(legs).items():
+                self.give_back([name], sum(amounts))
+        elif word.chain.legs == 1 and legs[0].event.kind not in (Kind.COMMIT, Kind.RELEASE):
+            told = received.legs[0].amount
+            self.give_back(self.accounts_of(legs[0].event, legs[0].side), word.amounts[0] - told)
 
     def _run_told(self, leg: Leg, since_ns: int) -> None:
         stored = self.history[leg.event.id]
@@ -311,6 +332,7 @@ class StepModel(Legs, Model):
             return stored.position
         position, timestamp_ns = self._position, self.time + len(self._rows)
         self._hold(stored, -leg.given_back)
+        self.give_back(stored.accounts, leg.given_back)
         stored.ended = Outcome.RESERVATION_EXPIRED
         row = Event(
             id=leg.event.id,
@@ -348,6 +370,12 @@ class StepModel(Legs, Model):
                 if (side, decider) != (Side(self.group, self.group), self.group):
                     return decider
         return None
+
+
+def _answer(told: Word | int | AnsweredWord) -> AnsweredWord:
+    if isinstance(told, AnsweredWord):
+        return told
+    return AnsweredWord(None) if isinstance(told, int) else AnsweredWord(told, 0)
 
 
 def _received(record: StepRecord) -> list[Received]:

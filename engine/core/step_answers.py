@@ -174,6 +174,9 @@ class AnsweredWord(NamedTuple):
     """`OTHER_CHAIN` is added where the digest is not the asked one."""
     digest: bytes = b""
     """Of the chain that was asked for; b"" if its own."""
+    reason: int = 0
+    """Of what is SHORT, which has no word; `leg` too."""
+    leg: int = 0
 
 
 def answers_of(words: Iterable[AnsweredWord]) -> StepAnswers:
@@ -184,7 +187,7 @@ def answers_of(words: Iterable[AnsweredWord]) -> StepAnswers:
 def _answer_of(one: AnsweredWord) -> StepAnswers:
     blank, word = blank_answers(1), one.word
     answer = blank.answers
-    answer["flags"] = one.flags
+    answer["flags"], answer["reason"], answer["leg"] = one.flags, one.reason, one.leg
     if word is None:
         return blank
     other = one.digest not in (b"", word.chain.digest)
