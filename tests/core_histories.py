@@ -73,6 +73,8 @@ class History:
         self.model = model
         self.units: list[list[Event]] = []
         self.ids = random.choice((5, 20, 60))
+        self.splits = random.random() < 0.35
+        """Whether accounts are split."""
         self.fresh = 0
         self.time = 1_000 * SECOND
 
@@ -95,11 +97,14 @@ class History:
 
     def opening(self) -> list[Event]:
         """Return the events that make most accounts."""
-        return [self.creation(account) for account in HERE[:8]]
+        split = [self.bucket() for _ in range(6)] if self.splits else []
+        return [self.creation(account) for account in HERE[:8]] + split
 
     def unit(self) -> list[Event]:
         if self.units and self.chance(5):
             return self.again(self.random.choice(self.units))
+        if self.splits and self.chance(10):
+            return [self.bucket()]
         if self.chance(9):
             return [self.account_command()]
         legs = self.random.randint(2, 5) if self.chance(5) else 1
@@ -148,7 +153,9 @@ class History:
         return self.random.randint(1, 12)
 
     def account(self) -> bytes:
-        if self.chance(25):
+        if self.splits and self.chance(6):
+            return self.random.choice(ELSEWHERE)
+        if self.chance(15):
             return self.random.choice((*ELSEWHERE, HERE[8], RESERVED_ACCOUNT, NO_ID, ALL_ONES))
         return self.random.choice(HERE[:8])
 
@@ -237,7 +244,7 @@ class History:
                     {"followed": NO_ID},
                     {"followed": name(3)},
                     {"credit": event.debit},
-                    {"kind": self.random.choice((0, 6, 63, 66, 128, 129, 255))},
+                    {"kind": self.random.choice((0, 6, 63, 67, 128, 129, 255))},
                 )
             )
         )
@@ -252,6 +259,23 @@ class History:
             code=self.random.randint(0, 1),
             reference=name(self.random.randint(0, 1)),
             flags=self.random.choice(LIMIT_FLAGS),
+        )
+
+    def bucket(self) -> Event:
+        """Return a BUCKET, as routers send it: for accounts at home here, and elsewhere."""
+        names = (*HERE[:4], *HERE[:4], *ELSEWHERE, *ELSEWHERE, HERE[8], RESERVED_ACCOUNT)
+        account_id = self.random.choice((*names, *self.model.accounts))
+        account = self.model.accounts.get(account_id)
+        limits = LIMIT_FLAGS[1 + 2 * ELSEWHERE.index(account_id)] if account_id in ELSEWHERE else 0
+        ledger = self.random.randint(1, 4) if self.chance(20) else account.ledger if account else 1
+        return Event(
+            id=self.transfer_id(),
+            kind=Kind.BUCKET,
+            debit=account_id,
+            ledger=ledger,
+            code=self.random.randint(0, 1),
+            flags=limits | self.random.choice((0, 0, 0, 0, AccountFlag.FROZEN, AccountFlag.CLOSED)),
+            timeout_or_version=self.random.choice((1, 1, 2, 3, 4)),
         )
 
     def account_command(self) -> Event:

@@ -12,7 +12,7 @@ from engine.core.records import FOLLOWERS, Flag, Kind, Words
 from engine.core.step_record import decode_steps
 from engine.core.word import State, Step
 
-UNINDEXED = (Kind.CREATE_ACCOUNT, Kind.EXPIRE, Kind.SETTINGS)
+UNINDEXED = (Kind.CREATE_ACCOUNT, Kind.BUCKET, Kind.EXPIRE, Kind.SETTINGS)
 AMOUNT = slice(6, 8)
 FIRST_WORDS = {Step.RESERVE: State.RESERVED, Step.DECIDE: State.POSTED, Step.ABORT: State.TOMBSTONE}
 LATER_WORDS = {
@@ -141,7 +141,7 @@ class KnownIds:
         for at, words in enumerate(batch):
             kind = meta(words)[0]
             ids = self.creations if kind == Kind.CREATE_ACCOUNT else self.by_id
-            id_row[at] = row_of(ids.get(id_at(words, 0)))
+            id_row[at] = row_of(ids.get(id_at(words, 0)) if kind != Kind.BUCKET else None)
             if kind in FOLLOWERS:
                 followed_row[at] = row_of(self.by_id.get(id_at(words, 8)))
         return self._known(id_row, followed_row, list(used))

@@ -7,17 +7,18 @@ from typing import Final
 
 import numpy as np
 
+from engine.core.buckets import group_of_share, share_id
 from engine.core.model_state import Event, pack, unpack
 from engine.core.model_steps import StepModel
 from engine.core.outcomes import Outcome
 from engine.core.plan import Chain, Plan, Side, chain_of
-from engine.core.records import AMOUNT_ALL, FOLLOWERS, Flag, Kind, as_words
+from engine.core.records import AMOUNT_ALL, FOLLOWERS, AccountFlag, Flag, Kind, as_words
 from engine.core.step_answers import asked_amount
 from engine.core.step_record import StepRecord, join_steps, legs_carried, steps_of
 from engine.core.validation import faults_of
 from engine.core.word import WHOLE, Order, State, Step, Word
 from tests.core_histories import BALANCING, HERE, SECOND, History, name, settings
-from tests.core_twins import Twins, check_books
+from tests.core_twins import Given, Twins, check_books
 
 OURS: Final = 0
 FAR: Final = (1, 2, 3)
@@ -80,8 +81,20 @@ class StepHistory(History):
         groups = (OURS, *self.far)
         return Side(groups[debit], groups[credit])
 
+    def move(self) -> tuple[Event, Side, int | None]:
+        """Return a leg from share account to share account, mostly in the groups that these name."""
+        own = [name for name, account in self.model.accounts.items() if account.flags & AccountFlag.SHARE]
+        here, far = self.random.choice(own or [share_id(OURS, 1)]), share_id(self.random.choice(self.far), 7)
+        side = Side(OURS, group_of_share(far)) if self.chance(2) else Side(group_of_share(far), OURS)
+        both = (here, far) if side.debit == OURS else (far, here)
+        event = Event(id=self.transfer_id(), kind=Kind.POST, debit=both[0], credit=both[1], amount=self.amount())
+        event = event._replace(ledger=1, amount=max(1, event.amount))
+        return event, self.side() if self.chance(6) else side, None
+
     def leg(self, alone: bool) -> tuple[Event, Side, int | None]:
         """Return a leg, its side, and the decider of what it follows."""
+        if self.splits and self.chance(5):
+            return self.move()
         event = self.transfer()
         side, decider = self.side(), None
         if not alone and (event.flags & BALANCING or event.amount == AMOUNT_ALL):
@@ -242,12 +255,14 @@ def run_step_history(random: Random, records: int, drawn: type[StepHistory] = St
     history = drawn(random, twins.model)
     twins.settings(settings(), history.next_time())
     twins.apply(history.opening(), history.next_time())
+    given = Given()
     for number in range(records):
         if history.chance(3):
             twins.apply(history.batch(), history.next_time())
         else:
             twins.apply_steps(history.steps(), history.next_time())
         check_balanced(twins.model)
+        given.check(twins.model)
         if history.chance(60):
             twins.settings(history.settings(number), history.next_time())
         if history.chance(8):
@@ -260,3 +275,14 @@ def check_balanced(model: StepModel) -> None:
     check_books(model)
     counters = [side for account in model.accounts.values() for side in (account.debits, account.credits)]
     assert all(side.posted >= 0 and side.reserved >= 0 for side in counters)
+    check_pools(model)
+
+
+def check_pools(model: StepModel) -> None:
+    """Check that no bucket's pool is below zero (I5), but by what was forced."""
+    events = [old.event for old in model.history.values()]
+    forced = {end for event in events if event.flags & Flag.FORCE for end in (event.debit, event.credit)}
+    for account_id, account in model.accounts.items():
+        headroom = model.headroom(account)
+        if account.flags & AccountFlag.BUCKET and headroom is not None:
+            assert {account_id, account.partner} & forced or headroom >= 0

@@ -17,9 +17,9 @@ from engine.core.model_steps import StepAnswer, StepModel
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
 from engine.core.placement import hash_id
 from engine.core.plan import Chain
-from engine.core.records import RECORD_WORDS, AccountFlag, Flag, Kind, Words, as_words
+from engine.core.records import RECORD, RECORD_WORDS, AccountFlag, Flag, Kind, Words, as_words
 from engine.core.settings import Settings
-from engine.core.step_answers import answers_of
+from engine.core.step_answers import SHORT, answers_of
 from engine.core.step_record import StepRecord
 from engine.core.steps import apply_steps, replay_steps
 from engine.core.validation import Fault, faults_of
@@ -54,7 +54,8 @@ class Twins:
         batch = as_words(b"".join(map(pack, events)))
         faults = faults_of(batch)
         self.faults.update(faults.tolist())
-        return self._apply(batch[faults == Fault.NONE].copy(), timestamp_ns)
+        sent_by_routers = batch.view(RECORD).reshape(-1)["kind"] == Kind.BUCKET
+        return self._apply(batch[(faults == Fault.NONE) | sent_by_routers].copy(), timestamp_ns)
 
     def apply_unchecked(self, events: list[Event], timestamp_ns: int) -> list[int]:
         """Apply the events without validation; return the outcomes."""
@@ -131,7 +132,7 @@ def told_of_steps(record: StepRecord, answer: StepAnswer) -> Iterator[str]:
     for entry, one in zip(record.steps, answer.answers, strict=True):
         step = Step(int(entry["step"])).name
         if one.word is None:
-            yield f"{step} ignored"
+            yield f"{step} {'short' if one.flags & SHORT else 'ignored'}"
         else:
             size = "plain" if one.word.chain.legs == 1 else "chain"
             yield f"{step} {size} {one.word.state.name}"
@@ -160,6 +161,8 @@ def told(answer: Answer) -> Iterator[str]:
     for result in answer.results:
         if result.flags & ResultFlag.DECIDED_ELSEWHERE:
             yield "decided elsewhere"
+        if result.flags & ResultFlag.SHORT:
+            yield f"short of {Outcome(result.timestamp).name}"
         if result.flags & ResultFlag.REPLAYED:
             yield f"{Outcome(result.outcome).name} replayed"
 
@@ -284,7 +287,26 @@ def check_invariants(model: Model) -> None:
         assert account.credits.reserved == held["credit", name]
         assert max(account.debits.used, account.credits.used) < BALANCE_BOUND
         headroom = model.headroom(account)
-        assert name in forced or headroom is None or headroom >= 0
+        assert {name, account.partner} & forced or headroom is None or headroom >= 0
+        assert not account.partner or model.accounts[account.partner].partner == name
+
+
+class Given:
+    """What a proof that all buckets together do not suffice rests on: it only grows, record by record."""
+
+    def __init__(self) -> None:
+        self.before: dict[bytes, tuple[int, ...]] = {}
+
+    def check(self, model: Model) -> None:
+        for name, account in model.accounts.items():
+            if account.flags & AccountFlag.BUCKET:
+                back = model.accounts[account.partner].given_back
+                now = back, account.debits.used + back, account.credits.used + back
+                grown = [
+                    (new - old) % (1 << 128) for new, old in zip(now, self.before.get(name, (0, 0, 0)), strict=True)
+                ]
+                assert max(grown) < 1 << 127, "what was given, and given back, only grows"
+                self.before[name] = now
 
 
 def run_history(random: Random, records: int) -> Twins:
@@ -293,9 +315,11 @@ def run_history(random: Random, records: int) -> Twins:
     history = History(random, twins.model)
     twins.settings(settings(), history.next_time())
     twins.apply(history.opening(), history.next_time())
+    given = Given()
     for number in range(records):
         twins.apply(history.batch(), history.next_time())
         check_invariants(twins.model)
+        given.check(twins.model)
         if history.chance(30):
             twins.settings(history.settings(number), history.next_time())
         if history.chance(8):

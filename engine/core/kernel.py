@@ -86,7 +86,8 @@ def replay_rows(book: Book, rows: Words, timestamp_ns: int) -> None:
     writable = np.array(rows, np.uint64, order="C")
     in_time = not len(rows) or timestamp_ns <= int(writable[0, 13])
     kinds = (writable[:, 15] >> np.uint64(16)) & np.uint64(0xFF)
-    book.ensure_room(int((kinds == Kind.CREATE_ACCOUNT).sum()), int((kinds == Kind.RESERVE).sum()))
+    made = int((kinds == Kind.CREATE_ACCOUNT).sum()) + 2 * int((kinds == Kind.BUCKET).sum())
+    book.ensure_room(made, int((kinds == Kind.RESERVE).sum()))
     fitting = replay(book.tables, writable) if in_time else 0
     if fitting != len(rows):
         position = book.next_position

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from engine.core.compiled import helper, outlined
-from engine.core.kernel_tables import insert
+from engine.core.kernel_tables import insert, is_ours
 from engine.core.kernel_types import ACCOUNT_COUNT, ELSEWHERE, HASH_SEED, UNKNOWN, Tables, Work
 from engine.core.kernel_u128 import FULL, I64, ONE, TOP_BIT, U64, ZERO, add, less, subtract
 from engine.core.outcomes import Outcome
@@ -28,6 +28,9 @@ CREDIT_LIMITED: Final = np.uint64(AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS << 
 FROZEN: Final = np.uint64(AccountFlag.FROZEN << 16)
 CLOSED: Final = np.uint64(AccountFlag.CLOSED << 16)
 TRANSIT: Final = np.uint64(AccountFlag.TRANSIT << 16)
+BUCKET: Final = np.uint64(AccountFlag.BUCKET << 16)
+SHARE: Final = np.uint64(AccountFlag.SHARE << 16)
+_POOLED: Final = np.uint64((AccountFlag.BUCKET | AccountFlag.SHARE) << 16)
 _LIFE: Final = np.uint64((AccountFlag.FROZEN | AccountFlag.CLOSED) << 16)
 _KEPT_FLAGS: Final = np.uint64(0xFFFFFFFFFFFFFFFF ^ ((AccountFlag.FROZEN | AccountFlag.CLOSED) << 16))
 
@@ -108,6 +111,9 @@ def backing(accounts: Words, row: I64, opposite: I64, limited: U64) -> tuple[U64
 @helper
 def available(accounts: Words, row: I64, posted: I64, reserved: I64, opposite: I64, limited: U64) -> tuple[U64, U64]:
     """Return what is available on this side, or 0 if it is overdrawn."""
+    if accounts[row, FLAGS_WORD] & _POOLED != ZERO:
+        _, low, high = _pool(accounts, row, posted, reserved, opposite, limited)
+        return low, high
     low, high = backing(accounts, row, opposite, limited)
     used_low, used_high = used(accounts, row, posted, reserved)
     if less(low, high, used_low, used_high):
@@ -120,12 +126,78 @@ def exceeds_limit(
     accounts: Words, row: I64, posted: I64, reserved: I64, opposite: I64, limited: U64, low: U64, high: U64
 ) -> bool:
     """Whether this side is limited and available is below the amount; sums are below 2^127 as `overflows` said no."""
-    if accounts[row, FLAGS_WORD] & limited == ZERO:
+    flags = accounts[row, FLAGS_WORD]
+    if flags & limited == ZERO:
         return False
+    if flags & _POOLED != ZERO:
+        return _exceeds_pool(accounts, row, posted, reserved, opposite, limited, low, high)
     backing_low, backing_high = backing(accounts, row, opposite, limited)
     used_low, used_high = used(accounts, row, posted, reserved)
     needed_low, needed_high = add(used_low, used_high, low, high)
     return less(backing_low, backing_high, needed_low, needed_high)
+
+
+@outlined
+def _pool(accounts: Words, row: I64, posted: I64, reserved: I64, opposite: I64, limited: U64) -> tuple[bool, U64, U64]:
+    """Return what head and share account of a bucket have together on this side: (whether below zero, how much if not).
+
+    Each by itself may be below zero, and what money moved to and fro adds up on both sides: only differences are added.
+    """
+    head, share = row, np.int64(accounts[row, FLAGS_WORD] >> SHIFT_32) - 1
+    if accounts[row, FLAGS_WORD] & SHARE != ZERO:
+        head, share = share, head
+    low, high = backing(accounts, head, opposite, limited)
+    used_low, used_high = used(accounts, head, posted, reserved)
+    lent_low, lent_high = accounts[share, opposite], accounts[share, opposite + 1]
+    spent_low, spent_high = used(accounts, share, posted, reserved)
+    head_lacks, share_lacks = less(low, high, used_low, used_high), less(lent_low, lent_high, spent_low, spent_high)
+    if head_lacks:
+        low, high = subtract(used_low, used_high, low, high)
+    else:
+        low, high = subtract(low, high, used_low, used_high)
+    if share_lacks:
+        lent_low, lent_high = subtract(spent_low, spent_high, lent_low, lent_high)
+    else:
+        lent_low, lent_high = subtract(lent_low, lent_high, spent_low, spent_high)
+    return _sum(head_lacks, low, high, share_lacks, lent_low, lent_high)
+
+
+@outlined
+def _sum(a_lacks: bool, a_low: U64, a_high: U64, b_lacks: bool, b_low: U64, b_high: U64) -> tuple[bool, U64, U64]:
+    """Add two signed amounts: (whether the sum is below zero, the sum if not; at most 2^128 - 1)."""
+    if a_lacks == b_lacks:
+        low, high = add(a_low, a_high, b_low, b_high)
+        if less(low, high, a_low, a_high):
+            low, high = FULL, FULL
+        return a_lacks and low | high != ZERO, ZERO if a_lacks else low, ZERO if a_lacks else high
+    if a_lacks:
+        a_low, a_high, b_low, b_high = b_low, b_high, a_low, a_high
+    if less(a_low, a_high, b_low, b_high):
+        return True, ZERO, ZERO
+    low, high = subtract(a_low, a_high, b_low, b_high)
+    return False, low, high
+
+
+@outlined
+def _exceeds_pool(
+    accounts: Words, row: I64, posted: I64, reserved: I64, opposite: I64, limited: U64, low: U64, high: U64
+) -> bool:
+    below, most_low, most_high = _pool(accounts, row, posted, reserved, opposite, limited)
+    return bool(below or less(most_low, most_high, low, high))
+
+
+@outlined
+def _count(accounts: Words, head: I64, low: U64, high: U64) -> None:
+    share = np.int64(accounts[head, FLAGS_WORD] >> SHIFT_32) - 1
+    raise_counter(accounts, share, OVERDRAFT, low, high)
+
+
+@helper
+def count_given_back(tables: Tables, row: I64, low: U64, high: U64) -> None:
+    """Count, of a bucket, what was reserved on its head and is not posted; it only grows."""
+    if tables.accounts[row, FLAGS_WORD] & BUCKET != ZERO:
+        _count(tables.accounts, row, low, high)
+        touch_account(tables, np.int64(tables.accounts[row, FLAGS_WORD] >> SHIFT_32) - 1)
 
 
 @outlined
@@ -174,8 +246,8 @@ def refuse_update(tables: Tables, work: Work, i: I64, row: I64) -> U64:
     ledger = work.batch[i, 14] & M32
     if not ledger_known(tables, ledger):
         return _LEDGER_UNKNOWN
-    if row == ELSEWHERE:
-        return _ACCOUNT_IN_ANOTHER_GROUP
+    if row == ELSEWHERE or (row >= 0 and not is_ours(tables, work.batch[i, 2], work.batch[i, 3])):
+        return _ACCOUNT_IN_ANOTHER_GROUP  # a bucket is no account of its own
     if row == UNKNOWN:
         return _ACCOUNT_ID_RESERVED if work.batch[i, 2] == FULL else _ACCOUNT_UNKNOWN
     accounts, low, high = tables.accounts, work.batch[i, 6], work.batch[i, 7]
@@ -191,25 +263,39 @@ def refuse_update(tables: Tables, work: Work, i: I64, row: I64) -> U64:
     return _LIMIT_BELOW_USE if lowered and _limit_below_use(accounts, row, low, high) else ACCEPTED
 
 
+@outlined
+def _pool_holds_something(accounts: Words, head: I64) -> bool:
+    """Whether a bucket has anything reserved, or a balance on its two accounts together."""
+    share = np.int64(accounts[head, FLAGS_WORD] >> SHIFT_32) - 1
+    reserved = ZERO
+    for word in range(DEBITS_RESERVED, OVERDRAFT):
+        reserved |= accounts[head, word] | accounts[share, word]
+    # Modulo 2^128 both ways: what is equal stays equal.
+    debit_low, debit_high = add(accounts[head, 2], accounts[head, 3], accounts[share, 2], accounts[share, 3])
+    credit_low, credit_high = add(accounts[head, 4], accounts[head, 5], accounts[share, 4], accounts[share, 5])
+    return bool(reserved | (debit_low ^ credit_low) | (debit_high ^ credit_high) != ZERO)
+
+
 @helper
 def _holds_something(accounts: Words, row: I64) -> bool:
+    if accounts[row, FLAGS_WORD] & BUCKET != ZERO:
+        return _pool_holds_something(accounts, row)
     reserved = accounts[row, 6] | accounts[row, 7] | accounts[row, 8] | accounts[row, 9]
     unequal = (accounts[row, 2] ^ accounts[row, 4]) | (accounts[row, 3] ^ accounts[row, 5])
     return bool(reserved | unequal != ZERO)
 
 
-@helper
+@outlined
 def _limit_below_use(accounts: Words, row: I64, low: U64, high: U64) -> bool:
     """Whether the limited side uses more than the other side's posted and this overdraft limit."""
-    flags = accounts[row, FLAGS_WORD]
+    flags, limited = accounts[row, FLAGS_WORD], DEBIT_LIMITED
     if flags & (DEBIT_LIMITED | CREDIT_LIMITED) == ZERO:
         return False
     posted, reserved, opposite = DEBITS_POSTED, DEBITS_RESERVED, CREDITS_POSTED
     if flags & CREDIT_LIMITED != ZERO:
-        posted, reserved, opposite = CREDITS_POSTED, CREDITS_RESERVED, DEBITS_POSTED
-    backing_low, backing_high = add(accounts[row, opposite], accounts[row, opposite + 1], low, high)
-    used_low, used_high = used(accounts, row, posted, reserved)
-    return less(backing_low, backing_high, used_low, used_high)
+        posted, reserved, opposite, limited = CREDITS_POSTED, CREDITS_RESERVED, DEBITS_POSTED, CREDIT_LIMITED
+    lowered_low, lowered_high = subtract(accounts[row, OVERDRAFT], accounts[row, OVERDRAFT + 1], low, high)
+    return exceeds_limit(accounts, row, posted, reserved, opposite, limited, lowered_low, lowered_high)
 
 
 @outlined

@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.core.compiled import entry, helper, outlined
 from engine.core.kernel_accounts import ACCEPTED, create_account, refuse_create
+from engine.core.kernel_buckets import apply_bucket
 from engine.core.kernel_chain import (
     answer_known,
     answer_unit_elsewhere,
@@ -14,8 +15,8 @@ from engine.core.kernel_chain import (
     look_for_ids,
     unit_end,
 )
-from engine.core.kernel_stored import answer_replayed, answer_unstored, conflict, flags_of, kind_of, store
-from engine.core.kernel_tables import find_account
+from engine.core.kernel_stored import answer_replayed, answer_unstored, conflict, flags_of, kind_of, store_row
+from engine.core.kernel_tables import find_account, find_home
 from engine.core.kernel_types import (
     ACCOUNT_COUNT,
     FIRST_POSITION,
@@ -23,7 +24,6 @@ from engine.core.kernel_types import (
     HASH_SEED,
     INCONSISTENT,
     TABLES_TYPE,
-    UNKNOWN,
     WORDS_TYPE,
     WORK_TYPE,
     Tables,
@@ -35,7 +35,7 @@ from engine.core.placement import hash_id
 from engine.core.records import Flag, Kind, Words
 
 _CREATE_ACCOUNT: Final = np.uint64(Kind.CREATE_ACCOUNT)
-_UPDATE_ACCOUNT: Final = np.uint64(Kind.UPDATE_ACCOUNT)
+_BUCKET: Final = np.uint64(Kind.BUCKET)
 _LINKED: Final = np.uint64(Flag.LINKED)
 _POST: Final = np.uint64(Kind.POST)
 _RESERVE: Final = np.uint64(Kind.RESERVE)
@@ -49,14 +49,15 @@ what they fetch is still in the cache when it is needed."""
 
 @entry((WORDS_TYPE,))
 def scan_batch(batch: Words) -> tuple[I64, I64, I64, I64]:
-    """Return (records of unknown kind, CREATE_ACCOUNTs, RESERVEs, legs of the longest chain) of a batch."""
+    """Return (records of unknown kind, accounts made at most, RESERVEs, legs of the longest chain) of a batch."""
     unknown = creates = reserves = longest = legs = 0
     for i in range(len(batch)):
         meta = batch[i, 15]
         kind = kind_of(meta)
         creates += kind == _CREATE_ACCOUNT
+        creates += 2 * (kind == _BUCKET)
         reserves += kind == _RESERVE
-        unknown += not (_POST <= kind <= _REVERSE or kind == _CREATE_ACCOUNT or kind == _UPDATE_ACCOUNT)
+        unknown += not (_POST <= kind <= _REVERSE or _CREATE_ACCOUNT <= kind <= _BUCKET)
         legs = legs + 1
         longest = max(longest, legs)
         if flags_of(meta) & _LINKED == ZERO or kind > _REVERSE:
@@ -72,10 +73,10 @@ def _look_up(tables: Tables, work: Work, start: I64, end: I64) -> None:
         work.hashes[i] = hash_id(batch[i, 0], batch[i, 1], seed)
         kind = kind_of(batch[i, 15])
         if kind == _CREATE_ACCOUNT:
-            work.debit_rows[i] = find_account(tables, batch[i, 0], batch[i, 1])
+            work.debit_rows[i] = find_home(tables, batch[i, 0], batch[i, 1])
             continue
         work.debit_rows[i] = find_account(tables, batch[i, 2], batch[i, 3])
-        if kind != _UPDATE_ACCOUNT:
+        if kind < _CREATE_ACCOUNT:
             work.credit_rows[i] = find_account(tables, batch[i, 4], batch[i, 5])
 
 
@@ -84,10 +85,12 @@ def _look_up_new(tables: Tables, work: Work, start: I64, end: I64) -> None:
     """Look again for accounts that were not there yet when their block was looked up."""
     batch = work.batch
     for i in range(start, end):
-        if work.debit_rows[i] == UNKNOWN:
-            first = 0 if kind_of(batch[i, 15]) == _CREATE_ACCOUNT else 2
-            work.debit_rows[i] = find_account(tables, batch[i, first], batch[i, first + 1])
-        if work.credit_rows[i] == UNKNOWN:
+        kind = kind_of(batch[i, 15])
+        if kind == _CREATE_ACCOUNT:
+            work.debit_rows[i] = find_home(tables, batch[i, 0], batch[i, 1])
+        elif work.debit_rows[i] < 0:
+            work.debit_rows[i] = find_account(tables, batch[i, 2], batch[i, 3])
+        if kind < _CREATE_ACCOUNT and work.credit_rows[i] < 0:
             work.credit_rows[i] = find_account(tables, batch[i, 4], batch[i, 5])
 
 
@@ -100,7 +103,7 @@ def _apply_create(tables: Tables, work: Work, i: I64, at: I64) -> I64:
         if refusal != ACCEPTED:
             answer_unstored(work, i, refusal, group)
             return at
-        store(tables, work, i, at, _ACCOUNT_CREATED, ZERO, group)
+        store_row(tables, work, i, at, _ACCOUNT_CREATED, ZERO, group)
         create_account(tables, work.batch, at, work.counts[FIRST_POSITION] + np.uint64(at))
         return at + 1
     stored = _stored_create(tables, work, i, account)
@@ -140,6 +143,8 @@ def apply_batch(tables: Tables, work: Work) -> I64:
             _look_up_new(tables, work, i, end)
         if kind_of(work.batch[i, 15]) == _CREATE_ACCOUNT:
             at = _apply_create(tables, work, i, at)
+        elif kind_of(work.batch[i, 15]) == _BUCKET:
+            at = apply_bucket(tables, work, i, at)
         else:
             known = look_for_ids(work, i, end)
             decider = decider_elsewhere(tables, work, i, end, known)

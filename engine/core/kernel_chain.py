@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.core.compiled import helper, outlined
 from engine.core.kernel_accounts import ACCEPTED, move, update_account
-from engine.core.kernel_judge import COMMIT, POST, RELEASE, RESERVE, REVERSE, judge
+from engine.core.kernel_judge import COMMIT, POST, RELEASE, RESERVE, REVERSE, SHORT, judge
 from engine.core.kernel_reservations import (
     COMMITTED,
     POSITION,
@@ -19,6 +19,7 @@ from engine.core.kernel_reservations import (
 from engine.core.kernel_stored import (
     answer_elsewhere,
     answer_replayed,
+    answer_short,
     answer_unstored,
     conflict,
     ends_chain,
@@ -32,6 +33,7 @@ from engine.core.kernel_stored import (
     store,
     stored_meta,
     stored_position,
+    unlist_in_batch,
 )
 from engine.core.kernel_types import FIRST_POSITION, GROUP, INCONSISTENT, UNDO_COUNT, Tables, Work
 from engine.core.kernel_u128 import I64, ONE, U64, ZERO, add
@@ -84,6 +86,9 @@ def apply_new(tables: Tables, work: Work, start: I64, end: I64, at: I64) -> I64:
         row, leg = at + i - start, np.uint64(i - start)
         refusal, low, high, target = judge(tables, work, i, True)
         if refusal != ACCEPTED:
+            if refusal & SHORT != ZERO:
+                _give_up(tables, work, start, end, at, i, refusal & ~SHORT)
+                return at
             store(tables, work, i, row, refusal, leg, group)
             if in_chain:
                 _fail_chain(tables, work, start, end, at, i)
@@ -147,6 +152,16 @@ def _fail_chain(tables: Tables, work: Work, start: I64, end: I64, at: I64, faile
         refuse_stored(work, i, at + i - start, _CHAIN_FAILED, group)
     for i in range(failed + 1, end):
         store(tables, work, i, at + i - start, _CHAIN_FAILED, np.uint64(i - start), group)
+
+
+@outlined
+def _give_up(tables: Tables, work: Work, start: I64, end: I64, at: I64, failed: I64, reason: U64) -> None:
+    """Let a unit leave no trace, as a bucket is short for leg `failed`, and other groups may have the rest."""
+    roll_back(tables, work)
+    for i in range(failed - 1, start - 1, -1):
+        unlist_in_batch(work, work.hashes[i], at + i - start)
+    for i in range(start, end):
+        answer_short(work, i, failed - start, reason, tables.counters[GROUP])
 
 
 @helper

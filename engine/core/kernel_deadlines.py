@@ -76,6 +76,8 @@ def is_stale(tables: Tables, at: I64) -> bool:
     return bool(
         tables.reservations[row, _OPEN_WORD] == ZERO
         or tables.reservations[row, _POSITION_WORD] != tables.deadlines[at, 1]
+        # What was short gave its position back: another reservation may stand at it, in the same row.
+        or tables.reservations[row, _DEADLINE_WORD] != tables.deadlines[at, 0]
     )
 
 

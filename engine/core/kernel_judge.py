@@ -11,6 +11,7 @@ import numpy as np
 from engine.core.compiled import helper, outlined
 from engine.core.kernel_accounts import (
     ACCEPTED,
+    BUCKET,
     CLOSED,
     CREDIT_LIMITED,
     CREDITS_POSTED,
@@ -58,6 +59,8 @@ UPDATE_ACCOUNT: Final = np.uint64(Kind.UPDATE_ACCOUNT)
 _BALANCING: Final = np.uint64(Flag.BALANCING_DEBIT | Flag.BALANCING_CREDIT)
 _BALANCING_DEBIT: Final = np.uint64(Flag.BALANCING_DEBIT)
 _FORCE: Final = np.uint64(Flag.FORCE)
+SHORT: Final = np.uint64(1 << 16)
+"""Set beside a reason that only this group's bucket has: others may suffice."""
 _LAST_EFFECTIVE: Final = np.uint64(9)
 _RESERVED_WORD: Final = np.uint8(State.RESERVED)
 _RELEASED_WORD: Final = np.uint8(State.RELEASED)
@@ -91,7 +94,7 @@ _CREDIT_LIMIT_EXCEEDED: Final = np.uint64(Outcome.CREDIT_LIMIT_EXCEEDED)
 
 @helper
 def judge(tables: Tables, work: Work, i: I64, decides: bool) -> tuple[U64, U64, U64, I64]:
-    """Judge record `i`: (refusal or `ACCEPTED`, amount to move low, high, target).
+    """Judge record `i`: (refusal, perhaps with `SHORT`, or `ACCEPTED`; amount to move low, high; target).
 
     The target of a COMMIT or RELEASE is its reservation's row; of a REVERSE, the stored original. decides: the group's
     log has the last word on it; always, but for cross-group chains. Of those, a leg that this group does not run has no
@@ -109,8 +112,11 @@ def judge(tables: Tables, work: Work, i: I64, decides: bool) -> tuple[U64, U64, 
     if refusal == ACCEPTED and kind != RELEASE and runs:
         refusal = _refuse_state(tables, work, i)
     if refusal == ACCEPTED and kind != COMMIT and kind != RELEASE and runs:
+        asked_low, asked_high = low, high
         low, high = _balanced(tables, work, i, low, high)
         refusal = _refuse_amount(tables, work, i, low, high)
+        if low != asked_low or high != asked_high:
+            refusal = _short_of_balance(tables, work, i, refusal)
     return refusal, low, high, target
 
 
@@ -131,10 +137,10 @@ def _refuse_bad_places(tables: Tables, work: Work, i: I64) -> U64:
         return _LEDGER_UNKNOWN
     if kind_of(work.batch[i, 15]) > RESERVE and _is_missing(tables, work, i):
         return _FOLLOWED_MISSING  # before the map is asked: a follower goes where its original is
-    if debit == ELSEWHERE or credit == ELSEWHERE:
-        return _ACCOUNT_IN_ANOTHER_GROUP
     if (debit == UNKNOWN and work.batch[i, 2] == FULL) or (credit == UNKNOWN and work.batch[i, 4] == FULL):
         return _ACCOUNT_ID_RESERVED
+    if debit == ELSEWHERE or credit == ELSEWHERE:
+        return _ACCOUNT_IN_ANOTHER_GROUP
     if debit == UNKNOWN:
         return _DEBIT_UNKNOWN
     if credit == UNKNOWN:
@@ -323,7 +329,21 @@ def _refuse_amount(tables: Tables, work: Work, i: I64, low: U64, high: U64) -> U
     if flags_of(work.batch[i, 15]) & _FORCE != ZERO:
         return ACCEPTED
     if exceeds_limit(accounts, debited, DEBITS_POSTED, DEBITS_RESERVED, CREDITS_POSTED, DEBIT_LIMITED, low, high):
-        return _INSUFFICIENT_FUNDS
+        return _short_if_bucket(accounts, debited, _INSUFFICIENT_FUNDS)
     if exceeds_limit(accounts, credited, CREDITS_POSTED, CREDITS_RESERVED, DEBITS_POSTED, CREDIT_LIMITED, low, high):
-        return _CREDIT_LIMIT_EXCEEDED
+        return _short_if_bucket(accounts, credited, _CREDIT_LIMIT_EXCEEDED)
     return ACCEPTED
+
+
+@outlined
+def _short_if_bucket(accounts: Words, row: I64, reason: U64) -> U64:
+    return reason | SHORT if accounts[row, FLAGS_WORD] & BUCKET != ZERO else reason
+
+
+@outlined
+def _short_of_balance(tables: Tables, work: Work, i: I64, refusal: U64) -> U64:
+    """A bucket that covers a balancing transfer in part is short: other groups may have the rest."""
+    row, reason = work.debit_rows[i], _INSUFFICIENT_FUNDS
+    if flags_of(work.batch[i, 15]) & _BALANCING_DEBIT == ZERO:
+        row, reason = work.credit_rows[i], _CREDIT_LIMIT_EXCEEDED
+    return reason | SHORT if tables.accounts[row, FLAGS_WORD] & BUCKET != ZERO else refusal

@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.core.compiled import entry, outlined
 from engine.core.kernel_accounts import create_account, move, update_account
+from engine.core.kernel_buckets import make_bucket
 from engine.core.kernel_judge import COMMIT, POST, RELEASE, RESERVE, REVERSE, UPDATE_ACCOUNT
 from engine.core.kernel_reservations import commit, release, reserve
 from engine.core.kernel_stored import flags_of, kind_of, outcome_of
@@ -21,6 +22,7 @@ from engine.core.kernel_u128 import I64, ONE, U64, ZERO
 from engine.core.records import Flag, Kind, Words
 
 _CREATE_ACCOUNT: Final = np.uint64(Kind.CREATE_ACCOUNT)
+_BUCKET: Final = np.uint64(Kind.BUCKET)
 _EXPIRE: Final = np.uint64(Kind.EXPIRE)
 _SETTINGS: Final = np.uint64(Kind.SETTINGS)
 _KEEP_REST: Final = np.uint64(Flag.KEEP_REST)
@@ -56,6 +58,9 @@ def _redo(tables: Tables, rows: Words, at: I64) -> bool:
         if _find_account(tables, rows[at, 0], rows[at, 1]) >= 0:
             return False
         create_account(tables, rows, at, tables.counters[NEXT_POSITION])
+        return True
+    if kind == _BUCKET:
+        make_bucket(tables, rows, at, tables.counters[NEXT_POSITION])
         return True
     if kind == _EXPIRE:
         return _redo_followed(tables, rows, at, kind)  # its accounts may be other groups'

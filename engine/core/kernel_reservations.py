@@ -14,6 +14,7 @@ from engine.core.kernel_accounts import (
     M16,
     M32,
     SHIFT_32,
+    count_given_back,
     lower_counter,
     raise_counter,
     touch_account,
@@ -99,6 +100,9 @@ def settle(tables: Tables, row: I64, low: U64, high: U64, back_low: U64, back_hi
     lower_counter(accounts, credit, CREDITS_RESERVED, taken_low, taken_high)
     touch_account(tables, debit)
     touch_account(tables, credit)
+    if back_low | back_high != ZERO:
+        count_given_back(tables, debit, back_low, back_high)
+        count_given_back(tables, credit, back_low, back_high)
 
 
 @helper

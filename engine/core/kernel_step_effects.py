@@ -14,6 +14,7 @@ from engine.core.kernel_accounts import (
     DEBITS_RESERVED,
     LEDGER_WORD,
     M32,
+    count_given_back,
     lower_counter,
     move,
     raise_counter,
@@ -27,11 +28,15 @@ from engine.core.kernel_transit import find_transit, make_transit
 from engine.core.kernel_types import FIRST_POSITION, FIRST_TIMESTAMP, GROUP, NOT_RUN, UNKNOWN, Steps, Tables, Work
 from engine.core.kernel_u128 import FULL, I64, ONE, TOP_BIT, U64, ZERO, add, subtract
 from engine.core.records import Flag
+from engine.core.word import Step
 
 _KEEP_REST: Final = np.uint64(Flag.KEEP_REST)
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT_16: Final = np.uint64(16)
 _SHIFT_40: Final = np.uint64(40)
+_SHIFT_61: Final = np.uint64(61)
+_SHARE_KIND: Final = np.uint64(2)
+_RELEASE_STEP: Final = np.uint64(Step.RELEASE)
 _TAKES: Final = 1
 _BRINGS: Final = 3
 _SLOT: Final = 5
@@ -60,7 +65,18 @@ def place_leg(tables: Tables, work: Work, i: I64, judged: bool) -> bool:
 @helper
 def _place_side(tables: Tables, work: Work, i: I64, word: I64, judged: bool) -> I64:
     low, high = work.batch[i, word], work.batch[i, word + 1]
-    return find_account(tables, low, high) if judged else find_account_anywhere(tables, low, high)
+    if not judged or (low == FULL and is_move(work, i)):
+        return find_account_anywhere(tables, low, high)
+    return find_account(tables, low, high)
+
+
+@outlined
+def is_move(work: Work, i: I64) -> bool:
+    """Whether money goes from share account to share account, each in the group that its id names."""
+    debit, credit = work.batch[i, 3] & M32, work.batch[i, 5] & M32
+    debit_named = debit == _SHARE_KIND | (np.uint64(work.sides[i, 0]) << _SHIFT_16)
+    credit_named = credit == _SHARE_KIND | (np.uint64(work.sides[i, 1]) << _SHIFT_16)
+    return bool(work.batch[i, 2] & work.batch[i, 4] == FULL and debit_named and credit_named and debit != credit)
 
 
 @helper
@@ -118,6 +134,20 @@ def secure_one(tables: Tables, kind: U64, debit: I64, credit: I64, low: U64, hig
         _reserve_both(tables, credit, debit, low, high, secures)
 
 
+@helper
+def count_freed(
+    tables: Tables, work: Work, row: I64, debit: I64, credit: I64, secured_low: U64, secured_high: U64
+) -> None:
+    """Count what a chain of one leg had secured and did not come to, by its journal row."""
+    meta, low, high = work.batch[row, 15], secured_low, secured_high
+    if meta >> _SHIFT_61 != _RELEASE_STEP:
+        low, high = subtract(low, high, work.batch[row, 6], work.batch[row, 7])
+    kind = kind_of(meta)
+    if low | high != ZERO and kind != COMMIT and kind != RELEASE:
+        count_given_back(tables, debit, low, high)
+        count_given_back(tables, credit, low, high)
+
+
 @outlined
 def secure_net(
     tables: Tables, work: Work, steps: Steps, first: I64, row: I64, legs: I64, decider: U64, secures: bool
@@ -131,9 +161,9 @@ def secure_net(
     for leg in range(legs):
         if work.debit_rows[first + leg] >= 0:
             accounts = _add_leg(work, steps, first + leg, row + leg, accounts)
-    ledgers = np.int64(0)
+    ledgers, released = np.int64(0), work.batch[row, 15] >> _SHIFT_61 == _RELEASE_STEP
     for at in range(accounts):
-        ledgers = _secure_account(tables, steps, at, accounts, ledgers, secures)
+        ledgers = _secure_account(tables, steps, at, accounts, ledgers, secures, released)
         steps.net_slots[steps.nets[at, _SLOT]] = np.uint32(0)
     for at in range(accounts, accounts + ledgers):
         _balance(tables, work, steps, at, row, decider, secures)
@@ -186,7 +216,9 @@ def _entry_of(steps: Steps, account: I64, accounts: I64) -> tuple[I64, I64]:
 
 
 @helper
-def _secure_account(tables: Tables, steps: Steps, at: I64, accounts: I64, ledgers: I64, secures: bool) -> I64:
+def _secure_account(
+    tables: Tables, steps: Steps, at: I64, accounts: I64, ledgers: I64, secures: bool, released: bool
+) -> I64:
     """Change one account's reserved counters; note what that leaves unbalanced, per ledger, behind the accounts."""
     net, row = steps.nets, np.int64(steps.nets[at, 0])
     for word in (_TAKES, _BRINGS):
@@ -198,6 +230,9 @@ def _secure_account(tables: Tables, steps: Steps, at: I64, accounts: I64, ledger
     else:
         lower_counter(tables.accounts, row, DEBITS_RESERVED, net[at, _TAKES], net[at, _TAKES + 1])
         lower_counter(tables.accounts, row, CREDITS_RESERVED, net[at, _BRINGS], net[at, _BRINGS + 1])
+        if released:
+            count_given_back(tables, row, net[at, _TAKES], net[at, _TAKES + 1])
+            count_given_back(tables, row, net[at, _BRINGS], net[at, _BRINGS + 1])
     touch_account(tables, row)
     ledger, entry = tables.accounts[row, LEDGER_WORD] & M32, accounts
     while entry < accounts + ledgers and net[entry, 0] != ledger:

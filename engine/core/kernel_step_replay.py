@@ -22,6 +22,7 @@ from engine.core.kernel_open_chains import (
 )
 from engine.core.kernel_reservations import OPEN, obey
 from engine.core.kernel_step_effects import (
+    count_freed,
     lacks_transit,
     make_transits,
     place_leg,
@@ -115,6 +116,7 @@ def _redo_end(tables: Tables, work: Work, steps: Steps, number: I64, first: I64,
         if pack_rows(debit, credit) != tables.chains[chain, ACCOUNTS]:
             return False
         secure_one(tables, kind_of(work.batch[first, 15]), debit, credit, low, high, False)
+        count_freed(tables, work, first, debit, credit, low, high)
     else:
         secure_net(tables, work, steps, first, first, count, decider_of(steps.steps, number), False)
     close_chain(tables, chain)

@@ -10,7 +10,7 @@ from engine.core.kernel_open_chains import STEP_DIGEST, step_of
 from engine.core.kernel_stored import find_in_batch, list_in_batch, stored_asked, stored_position
 from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, FIRST_TIMESTAMP, Steps, Work
 from engine.core.kernel_u128 import FULL, I64, ONE, U8, U64, ZERO
-from engine.core.step_answers import ON_RECORD
+from engine.core.step_answers import ON_RECORD, SHORT
 from engine.core.word import Step
 
 _SHIFT_8: Final = np.uint64(8)
@@ -19,6 +19,7 @@ _SHIFT_48: Final = np.uint64(48)
 _LEG_MASK: Final = np.uint64(0x1FFF)
 _SHIFT_61: Final = np.uint64(61)
 _ON_RECORD: Final = np.uint64(ON_RECORD)
+_SHORT: Final = np.uint64(SHORT)
 _RESERVE: Final = np.uint64(Step.RESERVE)
 _DECIDE: Final = np.uint64(Step.DECIDE)
 _COMMIT: Final = np.uint64(Step.COMMIT)
@@ -104,6 +105,17 @@ def answer_changed(work: Work, steps: Steps, number: I64, at: I64, state: U8, re
     answers[number, 4] = steps.steps[number, STEP_DIGEST + 1]
     answers[number, 5] = ZERO
     steps.changed[number] = True
+
+
+@outlined
+def answer_short_step(steps: Steps, number: I64, reason: U64, leg: I64) -> None:
+    """Answer that nothing is stored, as this group's bucket is short for a leg."""
+    answers = steps.answers
+    for word in range(6):
+        answers[number, word] = ZERO
+    answers[number, 0] = (_SHORT << _SHIFT_8) | (reason << _SHIFT_16) | (np.uint64(leg) << SHIFT_32)
+    answers[number, 1] = FULL
+    steps.changed[number] = False
 
 
 @outlined

@@ -10,8 +10,9 @@ import numpy as np
 
 from engine.core.compiled import entry, helper, outlined
 from engine.core.kernel_accounts import ACCEPTED, M32, SHIFT_32
+from engine.core.kernel_buckets import drop_accounts
 from engine.core.kernel_chain import add_reversed
-from engine.core.kernel_judge import COMMIT, RELEASE, RESERVE, REVERSE, find_followed, judge
+from engine.core.kernel_judge import COMMIT, RELEASE, RESERVE, REVERSE, SHORT, find_followed, judge
 from engine.core.kernel_open_chains import (
     ACCOUNTS,
     BODY,
@@ -33,6 +34,7 @@ from engine.core.kernel_open_chains import (
 )
 from engine.core.kernel_reservations import REMAINING, mark_ended
 from engine.core.kernel_step_effects import (
+    count_freed,
     lacks_transit,
     make_transits,
     place_leg,
@@ -44,6 +46,7 @@ from engine.core.kernel_step_expiry import expire_elsewhere
 from engine.core.kernel_step_rows import (
     answer_changed,
     answer_ignored,
+    answer_short_step,
     is_on_record,
     set_step_amount,
     store_step,
@@ -53,6 +56,7 @@ from engine.core.kernel_step_scratch import judge_on_scratch
 from engine.core.kernel_stored import find_in_batch, kind_of, outcome_of, stored_meta, stored_word
 from engine.core.kernel_tables import find_reservation
 from engine.core.kernel_types import (
+    ACCOUNT_COUNT,
     FIRST_POSITION,
     GROUP,
     HASH_SEED,
@@ -113,6 +117,7 @@ def _begin(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at:
     if met >= 0 or not _is_of_this_group(tables, steps, number, step):
         answer_ignored(work, steps, number, met)
         return at
+    accounts = np.int64(tables.counters[ACCOUNT_COUNT])
     for i in range(first, first + count):
         if lacks_transit(tables, work, i):
             make_transits(tables, work, i, at)
@@ -125,6 +130,10 @@ def _begin(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at:
         if refusal == ACCEPTED:
             work.batch[first, 6], work.batch[first, 7] = low, high
     if refusal != ACCEPTED:
+        if refusal & SHORT != ZERO:
+            drop_accounts(tables, accounts)
+            answer_short_step(steps, number, refusal & ~SHORT, failed)
+            return at
         return _refuse(tables, work, steps, number, at, _REFUSED, refusal, failed)
     return _accept(tables, work, steps, number, step, at)
 
@@ -271,6 +280,9 @@ def _end(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at: I
         _set_word(work, i, state)
         leg = np.int64((work.batch[i, 15] >> np.uint64(48)) & np.uint64(0x1FFF))
         store_step(work, steps, number, i, at + i - first, outcome, leg, state)
+    if one_leg:
+        debit, credit = work.debit_rows[first], work.credit_rows[first]
+        count_freed(tables, work, at, debit, credit, tables.chains[chain, SECURED], tables.chains[chain, SECURED + 1])
     if np.int64(legs_of(steps.steps, number)) > count:
         _set_far_words(work, steps, number, at, state)
     if not one_leg:

@@ -18,6 +18,7 @@ _SHIFT_24: Final = np.uint64(24)
 _SHIFT_48: Final = np.uint64(48)
 _LEG_MASK: Final = np.uint64(0x1FFF)
 _ELSEWHERE: Final = np.uint64(ResultFlag.DECIDED_ELSEWHERE)
+_SHORT: Final = np.uint64(ResultFlag.SHORT)
 _NONE: Final = np.uint8(State.NONE)
 _U32_ONE: Final = np.uint32(1)
 _LINKED: Final = np.uint64(Flag.LINKED)
@@ -161,8 +162,31 @@ def answer_elsewhere(work: Work, i: I64, decider: I64) -> None:
 
 
 @helper
+def unlist_in_batch(work: Work, digest: U64, at: I64) -> None:
+    """Take back the latest `list_in_batch`, of row `at`: nothing was put behind it."""
+    mask = np.uint64(len(work.id_slots) - 1)
+    slot = digest & mask
+    while work.id_slots[slot] != np.uint32(at + 1):
+        slot = (slot + ONE) & mask
+    work.id_slots[slot] = np.uint32(0)
+
+
+@helper
+def answer_short(work: Work, i: I64, leg: I64, reason: U64, group: U64) -> None:
+    """Say which leg of its unit a bucket is short for, and why; nothing is stored."""
+    answer(work, i, np.uint64(leg), reason, _SHORT << _SHIFT_16, group)
+
+
+@helper
 def store(tables: Tables, work: Work, i: I64, at: I64, outcome: U64, leg: U64, group: U64) -> None:
-    """Make record `i` the journal row `at` of the block, and its answer."""
+    """Make record `i` the journal row `at` of the block, to be found by its id, and its answer."""
+    store_row(tables, work, i, at, outcome, leg, group)
+    list_in_batch(work, work.hashes[i], at)
+
+
+@helper
+def store_row(tables: Tables, work: Work, i: I64, at: I64, outcome: U64, leg: U64, group: U64) -> None:
+    """As `store`, but not to be found by its id."""
     batch = work.batch
     if i != at:
         for word in range(16):
@@ -171,7 +195,6 @@ def store(tables: Tables, work: Work, i: I64, at: I64, outcome: U64, leg: U64, g
     timestamp_ns = work.counts[FIRST_TIMESTAMP] + np.uint64(at)
     batch[at, 13] = timestamp_ns
     batch[at, 15] = (batch[at, 15] & M32) | (outcome << SHIFT_32) | (leg << _SHIFT_48)
-    list_in_batch(work, work.hashes[i], at)
     answer(work, i, work.counts[FIRST_POSITION] + np.uint64(at), timestamp_ns, outcome, group)
 
 

@@ -25,12 +25,14 @@ from engine.core.kernel_types import (
 )
 from engine.core.kernel_u128 import FULL, I64, ONE, U64, ZERO
 from engine.core.placement import hash_id
-from engine.core.records import Words
+from engine.core.records import AccountFlag, Words
 
 _ROW_MASK: Final = np.uint64(0xFFFFFFFF)
 _FINGERPRINT_MASK: Final = np.uint64(0xFFFFFFFF00000000)
 _SLOT_SHIFT: Final = np.uint64(52)
 _OPEN_WORD: Final = 15
+_FLAGS_WORD: Final = 14
+_BUCKET: Final = np.uint64(AccountFlag.BUCKET << 16)
 
 
 @helper
@@ -79,17 +81,37 @@ def delete(slots: U64Array, rows: Words, row: I64, seed: U64) -> None:
 
 @helper
 def find_account(tables: Tables, low: U64, high: U64) -> I64:
-    """Return the account's row, `UNKNOWN`, or `ELSEWHERE`: the slot map decides, even if the row is still here.
+    """Return the account's row, `UNKNOWN`, or `ELSEWHERE`: the slot map decides, even if the row is still here, but for
+    buckets of split accounts, which every group has.
 
     The engine's own accounts are unknown to callers.
     """
     digest = hash_id(low, high, tables.counters[HASH_SEED])
-    if not tables.slot_is_ours[digest >> _SLOT_SHIFT]:
-        return ELSEWHERE
     if low == FULL:
         return UNKNOWN
+    if not tables.slot_is_ours[digest >> _SLOT_SHIFT]:
+        return _find_bucket(tables, digest, low, high)
     row = find_hashed(tables.account_slots, tables.accounts, digest, low, high)
     return row if row >= 0 else UNKNOWN
+
+
+@outlined
+def _find_bucket(tables: Tables, digest: U64, low: U64, high: U64) -> I64:
+    row = find_hashed(tables.account_slots, tables.accounts, digest, low, high)
+    return row if row >= 0 and tables.accounts[row, _FLAGS_WORD] & _BUCKET != ZERO else ELSEWHERE
+
+
+@helper
+def is_ours(tables: Tables, low: U64, high: U64) -> bool:
+    """Whether the slot map gives an account to this group."""
+    return bool(tables.slot_is_ours[hash_id(low, high, tables.counters[HASH_SEED]) >> _SLOT_SHIFT])
+
+
+@helper
+def find_home(tables: Tables, low: U64, high: U64) -> I64:
+    """As `find_account`, for commands about the account itself, which go to its home alone."""
+    row = find_account(tables, low, high)
+    return row if row < 0 or is_ours(tables, low, high) else ELSEWHERE
 
 
 @helper

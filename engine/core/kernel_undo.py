@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 
 from engine.core.compiled import outlined
+from engine.core.kernel_accounts import BUCKET, FLAGS_WORD, OVERDRAFT, SHIFT_32
 from engine.core.kernel_reservations import REMAINING, relist_reservation, touch_reservation, unlist_reservation
 from engine.core.kernel_types import UNDO_COUNT, Tables, Work
 from engine.core.kernel_u128 import I64, ONE, U64, ZERO
@@ -30,10 +31,13 @@ def _note(work: Work, what: U64, which: I64) -> U64:
 
 @outlined
 def note_account(tables: Tables, work: Work, row: I64) -> None:
-    """Before its counters change."""
+    """Before its counters change, and, of a bucket, what it gave back."""
     at = _note(work, _ACCOUNT, row)
     for word in range(8):
         work.undo[at, word + 2] = tables.accounts[row, word + 2]
+    if tables.accounts[row, FLAGS_WORD] & BUCKET != ZERO:
+        share = np.int64(tables.accounts[row, FLAGS_WORD] >> SHIFT_32) - 1
+        work.undo[at, 10], work.undo[at, 11] = tables.accounts[share, OVERDRAFT], tables.accounts[share, OVERDRAFT + 1]
 
 
 @outlined
@@ -80,6 +84,10 @@ def roll_back(tables: Tables, work: Work) -> None:
         if what == _ACCOUNT:
             for word in range(8):
                 tables.accounts[which, word + 2] = work.undo[at, word + 2]
+            if tables.accounts[which, FLAGS_WORD] & BUCKET != ZERO:
+                share = np.int64(tables.accounts[which, FLAGS_WORD] >> SHIFT_32) - 1
+                tables.accounts[share, OVERDRAFT] = work.undo[at, 10]
+                tables.accounts[share, OVERDRAFT + 1] = work.undo[at, 11]
         elif what == _REMAINING:
             tables.reservations[which, REMAINING] = work.undo[at, 2]
             tables.reservations[which, REMAINING + 1] = work.undo[at, 3]

@@ -142,8 +142,8 @@ class Model(Rules):
         return self._answer_known(unit, known) if any(known) else self._judge_unit(unit)
 
     def _judge_unit(self, unit: list[Event]) -> list[Result]:
-        """All legs take effect, or none: then the failing leg tells why, and every id is burned; but none if a bucket is
-        short, since those of other groups may suffice."""
+        """All legs take effect, or none: then the failing leg tells why, and every id is burned; but none is if a bucket
+        is short, since those of other groups may suffice."""
         accounts, followed = self._before(unit)
         chain, failed = Chain(), False
         for event in unit:
@@ -249,7 +249,7 @@ class Model(Rules):
         if refusal is not None:
             return self._not_stored(refusal)
         account = self.accounts.get(event.debit)
-        newer = account is None or self.is_away(event.debit) and account.version < event.timeout_or_version
+        newer = account is None or (self.is_away(event.debit) and account.version < event.timeout_or_version)
         if account is not None and account.is_head and not newer:
             made = self.accounts[account.partner].created
             return self._result(made, ResultFlag.REPLAYED)

@@ -11,12 +11,12 @@ import numpy as np
 from engine.core.known import NO_POSITION
 from engine.core.model import Model, Result
 from engine.core.model_legs import Leg, Legs
+from engine.core.model_rules import Short
 from engine.core.model_state import Chain as StoredChain
 from engine.core.model_state import Event, Stored, pack, unpack
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
 from engine.core.plan import Chain, Plan, Side, chain_of
 from engine.core.records import FOLLOWERS, Kind
-from engine.core.model_rules import Short
 from engine.core.step_answers import SHORT, AnsweredWord, asked_amount
 from engine.core.step_record import StepRecord, dense_amounts, encode_steps, pairs, sparse_amounts, take_steps
 from engine.core.word import JUDGED, WHOLE, Hold, Judged, Order, State, Step, Word, is_heard, next_word
@@ -351,7 +351,8 @@ class StepModel(Legs, Model):
     # EVENTS that meet cross-group chains ------------------------------------------------------------------------------
 
     def _apply_unit(self, unit: list[Event]) -> list[Result]:
-        decider = None if unit[0].kind == Kind.CREATE_ACCOUNT else self._decider_elsewhere(unit)
+        by_itself = unit[0].kind in (Kind.CREATE_ACCOUNT, Kind.BUCKET)
+        decider = None if by_itself else self._decider_elsewhere(unit)
         if decider is None:
             return super()._apply_unit(unit)
         return [Result(NO_POSITION, 0, 0, ResultFlag.DECIDED_ELSEWHERE, decider)] * len(unit)

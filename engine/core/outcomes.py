@@ -116,9 +116,10 @@ def is_conflict(outcome: int) -> bool:
 PRECEDENCE: Final = (
     Outcome.LEDGER_UNKNOWN,
     Outcome.FOLLOWED_MISSING,
+    Outcome.ACCOUNT_ID_RESERVED,
+    Outcome.ACCOUNT_IS_INTERNAL,
     Outcome.ACCOUNT_IN_ANOTHER_GROUP,
     Outcome.DAY_CLOSED,
-    Outcome.ACCOUNT_ID_RESERVED,
     Outcome.ACCOUNT_UNKNOWN,
     Outcome.DEBIT_ACCOUNT_UNKNOWN,
     Outcome.CREDIT_ACCOUNT_UNKNOWN,

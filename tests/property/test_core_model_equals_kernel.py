@@ -16,12 +16,13 @@ from tests.core_twins import run_history
 HISTORIES = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 200
 RECORDS = 14
 NOT_YET = {Outcome.UNSPECIFIED, Outcome.DAY_CLOSED, Outcome.CHAIN_ABORTED, Outcome.SECURED}
-EFFECTIVE = (*CALLER_TRANSFER_KINDS, Kind.CREATE_ACCOUNT, Kind.UPDATE_ACCOUNT, Kind.EXPIRE)
+EFFECTIVE = (*CALLER_TRANSFER_KINDS, Kind.CREATE_ACCOUNT, Kind.UPDATE_ACCOUNT, Kind.BUCKET, Kind.EXPIRE)
 HAPPENINGS = (
     *(f"{Kind(kind).name} took effect" for kind in EFFECTIVE),
     *(f"{Kind(kind).name} taken back" for kind in CALLER_TRANSFER_KINDS),
     *("chain took effect", "chain burned", "balancing moved nothing", "balancing moved something"),
-    *(f"{name} replayed" for name in ("POSTED", "ACCOUNT_CREATED", "ACCOUNT_UPDATED", "CHAIN_FAILED")),
+    *(f"{name} replayed" for name in ("POSTED", "ACCOUNT_CREATED", "ACCOUNT_UPDATED", "CHAIN_FAILED", "BUCKET_MADE")),
+    *("short of INSUFFICIENT_FUNDS", "short of CREDIT_LIMIT_EXCEEDED"),
 )
 
 

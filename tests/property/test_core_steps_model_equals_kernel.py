@@ -12,7 +12,7 @@ from engine.core.outcomes import Outcome
 from engine.core.records import CALLER_TRANSFER_KINDS, Kind
 from tests.core_step_histories import HistoryOfLives, run_step_history
 
-HISTORIES = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 150
+HISTORIES = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 250
 RECORDS = 24
 LIVES = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 60
 RECORDS_OF_LIVES = 8
@@ -39,6 +39,7 @@ HAPPENINGS = (
     *(f"DECIDE said {reason.name}" for reason in DECIDED),
     *(f"{Kind(kind).name} by {step}" for kind in CALLER_TRANSFER_KINDS for step in ("RESERVE", "DECIDE")),
     *("POST by COMMIT", "REVERSE by COMMIT", "COMMIT by COMMIT", "RELEASE by COMMIT"),
+    *("RESERVE short", "DECIDE short"),
     *("POST by HOLD", "RESERVE by HOLD", "EXPIRE by EXPIRE", "decided elsewhere"),
 )
 

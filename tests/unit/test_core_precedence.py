@@ -121,6 +121,8 @@ class Scene:
             changes["flags"] = AccountFlag.CLOSED if "closing" in traits else 0
             return self.story.update(self.debit, ledger=case.ledger, amount=case.amount, **changes)
         event = self.story.event(case.kind, self.debit, self.credit, case.amount, ledger=case.ledger)
+        if case.kind == Kind.BUCKET:
+            return Outcome(self.story.twins.apply_unchecked([event._replace(credit=NO_ID)], self.story.now)[0])
         return self.story.tell(event._replace(followed=self.followed))[0]
 
 
