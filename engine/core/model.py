@@ -142,8 +142,8 @@ class Model(Rules):
         return self._answer_known(unit, known) if any(known) else self._judge_unit(unit)
 
     def _judge_unit(self, unit: list[Event]) -> list[Result]:
-        """All legs take effect, or none: then the failing leg tells why, and every id is burned; but none is if a bucket
-        is short, since those of other groups may suffice."""
+        """All legs take effect, or none: then the failing leg tells why, and every id is burned; but not if a bucket is
+        short, since those of other groups may suffice."""
         accounts, followed = self._before(unit)
         chain, failed = Chain(), False
         for event in unit:

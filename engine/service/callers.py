@@ -5,7 +5,7 @@ from typing import Final
 from engine.core.limits import IDENTITY_BYTES_MAX
 from engine.rpc.faults import CallFailed, stale_placement
 from engine.rpc.server import Context
-from engine.rpc.steps import EPOCH_KEY
+from engine.rpc.steps import EPOCH_KEY, SPLIT_EPOCH_KEY
 from engine.service.replica import Replica
 
 IDENTITY_KEY: Final = "postingengine-caller"
@@ -23,6 +23,11 @@ def require_placement(context: Context, replica: Replica) -> None:
     named = _metadata(context, EPOCH_KEY)
     if named.isdecimal():
         require_epoch(int(named), replica)
+
+
+def is_routed_by_directory(context: Context) -> bool:
+    """Whether a router sends transfers here by its directory of split accounts, not by their hash alone."""
+    return bool(_metadata(context, SPLIT_EPOCH_KEY))
 
 
 def require_epoch(epoch: int, replica: Replica) -> None:

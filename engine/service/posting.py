@@ -13,8 +13,9 @@ from engine.rpc.server import Context, deadline_s
 from engine.rpc.streams import serve_stream
 from engine.rpc.typed import words_of_accounts, words_of_updates
 from engine.service import accounts, transfers
-from engine.service.callers import identity_of, require_placement
-from engine.service.posts import post
+from engine.service.buckets import missing_buckets
+from engine.service.callers import identity_of, is_routed_by_directory, require_placement
+from engine.service.posts import by_item, item_of, post
 from engine.service.replica import Replica
 from engine.service.statements import Statements
 from engine.service.submission import Caller, Lane
@@ -94,8 +95,12 @@ class PostingServicer:
         require_placement(context, self._replica)
         batch = read_batch(data)
         refuse_commands(batch.words)
+        faults = batch.faults
+        if is_routed_by_directory(context):
+            missing = missing_buckets(self._replica.machine.book, batch.words)
+            faults = sorted({**by_item(missing), **by_item(faults)}.values(), key=item_of)
         caller = Caller(identity_of(context), batch.attempt, lane)
-        answered = await post(self._replica, batch.words, batch.faults, caller, deadline_s(context, self._post_s))
+        answered = await post(self._replica, batch.words, faults, caller, deadline_s(context, self._post_s))
         return post_response(answered, is_packed=batch.is_packed)
 
     async def _post_accounts(

@@ -42,7 +42,7 @@ def _check(words: Words, faults: list[Fault]) -> _Checked:
     if not found:
         return _Checked(words, None, found)
     valid = np.ones(len(words), np.bool_)
-    valid[[_item_of(fault) for fault in found]] = False
+    valid[[item_of(fault) for fault in found]] = False
     return _Checked(np.ascontiguousarray(words[valid]), np.flatnonzero(valid), found)
 
 
@@ -65,8 +65,14 @@ def _answered(group: int, items: int, checked: _Checked, submission: Submission)
         missing = numbers[part.first : part.first + part.rows]
         results["position"][missing] = NO_POSITION
         faults += [at_item(part.fault, int(item)) for item in missing]
-    return Answered(results, sorted(faults, key=_item_of), log_indexes)
+    return Answered(results, sorted(faults, key=item_of), log_indexes)
 
 
-def _item_of(fault: Fault) -> int:
+def item_of(fault: Fault) -> int:
+    """Return which item a fault is about."""
     return fault.item or 0
+
+
+def by_item(faults: list[Fault]) -> dict[int, Fault]:
+    """Return faults by their items."""
+    return {item_of(fault): fault for fault in faults}

@@ -14,6 +14,7 @@ from engine.core.records import Words
 from engine.core.step_answers import (
     ANSWER,
     ON_RECORD,
+    SHORT,
     STEP_HOLD,
     AnsweredWord,
     StepAnswers,
@@ -58,7 +59,8 @@ class Answering:
 
         The answers of those name the position of a row whose chain's word is to be told.
         """
-        rest = np.flatnonzero(~changed | (steps["step"] == Step.EXPIRE))
+        short = (answers.answers["flags"] & SHORT) != 0  # says so itself, whatever is on record
+        rest = np.flatnonzero(~(changed | short) | (steps["step"] == Step.EXPIRE))
         if not len(rest):
             return answers
         positions = answers.answers["position"][rest].copy()

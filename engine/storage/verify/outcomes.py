@@ -10,7 +10,7 @@ from engine.core.model import Answer
 from engine.core.model_state import Account, Event, unpack
 from engine.core.model_steps import StepAnswer, StepModel
 from engine.core.outcomes import Outcome
-from engine.core.records import ACCOUNT, RECORD_BYTES, Kind
+from engine.core.records import ACCOUNT, RECORD_BYTES, AccountFlag, Kind
 from engine.core.settings import decode_settings
 from engine.core.step_record import StepRecord
 from engine.core.word import WHOLE, State
@@ -50,8 +50,13 @@ class Outcomes:
         model = self._model
         expect(len(model.accounts) == book.account_count, "the book has another number of accounts than the rules give")
         rows = book.account_rows().reshape(-1).view(ACCOUNT)
+        numbers = {name: number for number, name in enumerate(model.accounts)}
         for number, (row, (name, account)) in enumerate(zip(rows, model.accounts.items(), strict=True)):
-            expect(_account_fields(row) == _model_fields(name, account), f"account {name.hex()}, row {number}, differs")
+            partner = numbers[account.partner] + 1 if account.partner else 0
+            expect(
+                _account_fields(row) == _model_fields(name, account, partner),
+                f"account {name.hex()}, row {number}, differs",
+            )
         held = {stored.event.id: stored.remaining for stored in model.history.values() if stored.is_open}
         found = {row[0:2].tobytes(): _amount(row[6], row[7]) for row in book.open_reservations()}
         expect(held == found, "the open reservations differ from those that the rules give")
@@ -140,15 +145,17 @@ def _account_fields(row: np.void) -> tuple[object, ...]:
     """Return an account row in the order of `_model_fields`."""
     sides = ("debits_posted", "credits_posted", "debits_reserved", "credits_reserved", "overdraft")
     amounts = (_amount(row[f"{side}_low"], row[f"{side}_high"]) for side in sides)
-    numbers = (int(row[name]) for name in ("created_at", "ledger", "version", "code", "flags", "position"))
+    names = ("created_at", "ledger", "version", "code", "flags", "partner", "position")
+    numbers = (int(row[name]) for name in names)
     return (row["id"].tobytes(), *amounts, *numbers)
 
 
-def _model_fields(name: bytes, account: Account) -> tuple[object, ...]:
+def _model_fields(name: bytes, account: Account, partner: int) -> tuple[object, ...]:
     debits, credits_ = account.debits, account.credits
+    limit = account.given_back if account.flags & AccountFlag.SHARE else account.overdraft
     created = account.created
     return (
         name,
-        *(debits.posted, credits_.posted, debits.reserved, credits_.reserved, account.overdraft),
-        *(created.timestamp, account.ledger, account.version, account.code, account.flags, created.position),
+        *(debits.posted, credits_.posted, debits.reserved, credits_.reserved, limit),
+        *(created.timestamp, account.ledger, account.version, account.code, account.flags, partner, created.position),
     )
