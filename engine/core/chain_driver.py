@@ -15,6 +15,8 @@ The rules, each a switch of the model in `tests/model`:
 * a plan on record is driven rather than one's own of the same body;
 * only a courier whose own log holds the reservation aborts by deadline, and only while another group's is missing: with
   two groups there is no other, and forward always ends it;
+* what a bucket of a split account stays short for, a courier aborts in the end; routers bring money, or prove that
+  there is none;
 * a caller is told a refusal from the decider's word alone, and POSTED once the money has arrived wherever it goes.
 """
 
@@ -33,6 +35,8 @@ class Facts(NamedTuple):
     """A courier's own group, whose word for the chain is among the known ones; None for a router."""
     overdue: bool = False
     """The courier's leader finds its group's reservation, or a hold of it, past its deadline."""
+    short: bool = False
+    """For long another group has answered that its bucket of a split account is short: nobody brings money any more."""
 
 
 ROUTER: Final = Facts()
@@ -90,6 +94,8 @@ def _before_decision(chain: Chain, words: Mapping[int, Word], facts: Facts) -> l
     refused = _refusal(chain, known)
     if refused:
         return [refused]
+    if facts.short and facts.holder in chain.others and _reserves(words.get(facts.holder), chain):
+        return [_abort(chain, Outcome.CHAIN_ABORTED, 0)]  # its router is gone, or has given up
     if len(reserved) == len(chain.others):
         return [_decide(chain, reserved)]
     if facts.overdue and facts.holder in chain.others and _reserves(words.get(facts.holder), chain):

@@ -2,8 +2,8 @@
 
 It scans the chains that its group still reserves for, oldest first, a page at a time, and lets the pure driver that
 routers use say what to send: reserve where that is missing, decide, tell the others. A router that lives is faster;
-so chains are left alone for a grace. Nothing is remembered between two scans but which groups did not answer: what is
-open is in the log, and every step may be repeated.
+so chains are left alone for a grace. Nothing is remembered between two scans but which groups did not answer, and for what
+buckets of split accounts were short: what is open is in the log, and every step may be repeated.
 """
 
 import asyncio
@@ -26,7 +26,12 @@ ACTIVE_CHAINS_MAX: Final = 4096
 """Chains driven at a time."""
 DRIVES_A_TURN_MAX: Final = 64
 """Chains begun before the event loop may do something else."""
+SHORT_AGAIN_S: Final = 0.5
+"""Between two tries of a chain that a bucket of a split account is short for."""
+SHORT_ENDS_AFTER_S: Final = 5.0
+"""So long a bucket may stay short for a chain, from when the courier first heard of it; then the chain is aborted."""
 NONE_BEFORE: Final = -1
+_NS_PER_S: Final = 1_000_000_000
 
 _Key = tuple[Step, int, bytes, int]
 
@@ -46,14 +51,20 @@ ReadPage = Callable[[int, int], Awaitable[Sequence[OpenChain]]]
 """Reads up to so many open chains behind a position, in order of position, as this replica has applied them."""
 
 
+class _Short(NamedTuple):
+    """Since when, and when last, a bucket was short for a chain; ns."""
+
+    since_ns: int
+    heard_ns: int
+
+
 class _Drive:
     """One chain on its way: the words that are known, and what was sent. Each order is sent once; the next scan may."""
 
     __slots__ = ("facts", "opened", "outstanding", "sent", "waits_for", "words")
 
-    def __init__(self, opened: OpenChain, group: int, overdue: bool) -> None:
-        self.opened = opened
-        self.facts = Facts(group, overdue)
+    def __init__(self, opened: OpenChain, facts: Facts, group: int) -> None:
+        self.opened, self.facts = opened, facts
         self.words: dict[int, Word] = {group: opened.word}
         self.sent: set[_Key] = set()
         self.outstanding = 0
@@ -102,6 +113,8 @@ class Courier:
         """Chains driven as far as they would go, since the start."""
         self.waits_for: dict[bytes, frozenset[int]] = {}
         """By chain id: the groups that did not answer when it was driven last; at most `ACTIVE_CHAINS_MAX`."""
+        self._short: dict[bytes, _Short] = {}
+        """By chain id; at most `ACTIVE_CHAINS_MAX`."""
 
     def start(self) -> None:
         """Begin to scan."""
@@ -125,6 +138,8 @@ class Courier:
             await self._scan_pages(read_page, found)
         for chain_id in [one for one in self.waits_for if one not in found]:
             del self.waits_for[chain_id]  # open no more: it waits for nobody
+        for chain_id in [one for one in self._short if one not in found]:
+            del self._short[chain_id]
 
     async def _scan_pages(self, read_page: ReadPage, found: set[bytes]) -> None:
         after = NONE_BEFORE
@@ -160,14 +175,21 @@ class Courier:
             while len(self._active) >= ACTIVE_CHAINS_MAX:
                 self._moved.clear()
                 await self._moved.wait()
-            if opened.word.chain.chain_id not in self._active and self._had_grace(opened):
+            chain_id = opened.word.chain.chain_id
+            if chain_id not in self._active and self._had_grace(opened) and not self._pauses(chain_id):
                 self._drive(opened)
             if number % DRIVES_A_TURN_MAX == DRIVES_A_TURN_MAX - 1:
                 await asyncio.sleep(0)
 
+    def _pauses(self, chain_id: bytes) -> bool:
+        """Whether a bucket was short for it just now: each try is a log record over there."""
+        short = self._short.get(chain_id)
+        return short is not None and self._clock_ns() < short.heard_ns + int(SHORT_AGAIN_S * _NS_PER_S)
+
     def _drive(self, opened: OpenChain) -> None:
-        overdue = 0 < opened.deadline_ns <= self._clock_ns()
-        drive = _Drive(opened, self._group, overdue)
+        now_ns, short = self._clock_ns(), self._short.get(opened.word.chain.chain_id)
+        ends = short is not None and now_ns >= short.since_ns + int(SHORT_ENDS_AFTER_S * _NS_PER_S)
+        drive = _Drive(opened, Facts(self._group, 0 < opened.deadline_ns <= now_ns, ends), self._group)
         self._active[opened.word.chain.chain_id] = drive
         self._advance(drive)
 
@@ -179,14 +201,16 @@ class Courier:
                 Errand(
                     order,
                     drive.time_of(order),
-                    lambda errand, word: self._learned(drive, errand, word),
+                    lambda errand, word, short: self._learned(drive, errand, word, short),
                     lambda errand: self._failed(drive, errand),
                 )
             )
         self._end_if_idle(drive)
 
-    def _learned(self, drive: _Drive, errand: Errand, word: Word | None) -> None:
+    def _learned(self, drive: _Drive, errand: Errand, word: Word | None, short: bool) -> None:
         drive.outstanding -= 1
+        if short:
+            self._note_short(errand.order.chain.chain_id)
         drive.waits_for.discard(errand.order.group)
         if word is not None and not is_followed(word.chain, errand.order.chain):
             drive.words[errand.order.group] = word
@@ -195,6 +219,11 @@ class Courier:
         except Exception:  # one chain that cannot be driven must not hold up the others of its request
             LOG.exception("chain %s cannot be driven", drive.opened.word.chain.chain_id.hex())
             self._end_if_idle(drive)
+
+    def _note_short(self, chain_id: bytes) -> None:
+        now_ns, known = self._clock_ns(), self._short.get(chain_id)
+        if known is not None or len(self._short) < ACTIVE_CHAINS_MAX:
+            self._short[chain_id] = _Short(known.since_ns if known else now_ns, now_ns)
 
     def _failed(self, drive: _Drive, errand: Errand) -> None:
         drive.outstanding -= 1

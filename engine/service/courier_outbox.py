@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from engine import failpoints
 from engine.core.plan import ChainDamaged
-from engine.core.step_answers import AnswersDamaged, StepAnswers, words_of
+from engine.core.step_answers import SHORT, AnswersDamaged, StepAnswers, words_of
 from engine.core.step_record import StepRecord, steps_of
 from engine.core.word import Order, Word
 from engine.failpoints import Failpoint
@@ -36,7 +36,8 @@ class Errand(NamedTuple):
     order: Order
     time_ns: int
     """Of the step: see `engine.core.step_record.STEP`."""
-    learn: Callable[["Errand", Word | None], None]
+    learn: Callable[["Errand", Word | None, bool], None]
+    """Whether the group's bucket of a split account is short, and it has logged nothing, comes last."""
     fail: Callable[["Errand"], None]
 
 
@@ -69,7 +70,7 @@ class Outbox:
         while self._waiting:
             together = self._next_request()
             try:
-                words = await self._words(together)
+                answered = await self._words(together)
             except (CallFailed, AnswersDamaged, ChainDamaged) as failed:
                 LOG.info("group %d did not answer the courier: %s", self.group, failed)
                 self._give_up(together)
@@ -79,8 +80,8 @@ class Outbox:
                 self._give_up(together)
                 continue
             self.answers = True
-            for errand, word in zip(together, words, strict=True):
-                errand.learn(errand, word)
+            for errand, (word, is_short) in zip(together, answered, strict=True):
+                errand.learn(errand, word, is_short)
 
     def _give_up(self, together: list[Errand]) -> None:
         """What waits longer would wait in vain."""
@@ -100,11 +101,12 @@ class Outbox:
             together.append(self._waiting.popleft())
         return together
 
-    async def _words(self, together: list[Errand]) -> list[Word | None]:
+    async def _words(self, together: list[Errand]) -> list[tuple[Word | None, bool]]:
         orders = [errand.order for errand in together]
         failpoints.reach(Failpoint.COURIER_BEFORE_SENT)
         answers = await self._send(steps_of(orders, [errand.time_ns for errand in together]))
         failpoints.reach(Failpoint.COURIER_AFTER_SENT)
         if len(answers.answers) != len(orders):
             raise AnswersDamaged(f"{len(orders)} steps got {len(answers.answers)} answers")
-        return words_of(answers, [order.chain for order in orders], self.group)
+        short = (answers.answers["flags"] & SHORT) != 0
+        return list(zip(words_of(answers, [order.chain for order in orders], self.group), short.tolist(), strict=True))

@@ -10,7 +10,7 @@ from engine.core.chain_driver import next_steps
 from engine.core.outcomes import Outcome
 from engine.core.plan import Chain, Plan, Side
 from engine.core.records import Kind
-from engine.core.step_answers import StepAnswers
+from engine.core.step_answers import SHORT, StepAnswers, blank_answers
 from engine.core.step_record import StepRecord
 from engine.core.word import Order, State, Step, Word, is_open
 from engine.rpc.faults import CallFailed, Reason, unavailable
@@ -42,6 +42,8 @@ class Cluster:
         self.network = FakeNetwork(self.groups, 1, Weather(late_s_max=0.001))
         self.deadline_ns = 0
         self.down: set[int] = set()
+        self.short: set[int] = set()
+        """Groups whose buckets are short: they decide nothing."""
         self.leads = True
         self.sent: list[tuple[int, list[Step]]] = []
         self.couriers = [self._courier(at) for at in range(GROUPS)]
@@ -68,8 +70,12 @@ class Cluster:
             if to in self.down:
                 await asyncio.sleep(0.01)
                 raise CallFailed(unavailable(Reason.GROUP_UNREACHABLE, "down"))
+            if to in self.short and set(record.steps["step"]) == {Step.DECIDE}:
+                answers = blank_answers(len(record.steps))
+                answers.answers["flags"], answers.answers["reason"] = SHORT, Outcome.CREDIT_LIMIT_EXCEEDED
+                return answers
             replies = await send(record, SentAs((), 0), asyncio.get_running_loop().time() + 5)
-            answers: StepAnswers = replies.answers
+            answers = replies.answers
             return answers
 
         return deliver
