@@ -2,8 +2,8 @@
 
 It scans the chains that its group still reserves for, oldest first, a page at a time, and lets the pure driver that
 routers use say what to send: reserve where that is missing, decide, tell the others. A router that lives is faster;
-so chains are left alone for a grace. Nothing is remembered between two scans but which groups did not answer, and for what
-buckets of split accounts were short: what is open is in the log, and every step may be repeated.
+so chains are left alone for a grace. Nothing is remembered between two scans but which groups did not answer, and what
+buckets of split accounts were short for: what is open is in the log, and every step may be repeated.
 """
 
 import asyncio

@@ -75,8 +75,8 @@ class Cluster:
                 answers.answers["flags"], answers.answers["reason"] = SHORT, Outcome.CREDIT_LIMIT_EXCEEDED
                 return answers
             replies = await send(record, SentAs((), 0), asyncio.get_running_loop().time() + 5)
-            answers = replies.answers
-            return answers
+            told: StepAnswers = replies.answers
+            return told
 
         return deliver
 
