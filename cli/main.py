@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "open": ("cli.commands.open", "open_reservations"),
     "describe": ("cli.commands.describe", "describe"),
     "hot": ("cli.commands.hot", "hot"),
+    "split": ("cli.commands.split", "split"),
+    "merge": ("cli.commands.merge", "merge"),
     "audit": ("cli.commands.audit", "audit"),
     "reconcile": ("cli.commands.reconcile", "reconcile"),
     "replace": ("cli.commands.replace", "replace"),

@@ -78,7 +78,7 @@ class Buckets:
 
     def splits(self) -> Splits:
         """Return what posting a batch needs, by the map as it is now."""
-        return Splits(self.map, self.funds, self.make)
+        return Splits(self.map, self.funds, self.make, self.newest)
 
     # ---- the directory ----
 
@@ -96,6 +96,11 @@ class Buckets:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._refresh())
         await asyncio.shield(self._reading)
+
+    async def newest(self) -> SplitMap:
+        """Read the directory again, and return the newest map."""
+        await self.refresh()
+        return self.map
 
     async def _refresh(self) -> None:
         deadline_s = time.monotonic() + REFRESH_S_MAX

@@ -6,6 +6,7 @@ from the one driver. A row whose groups answer with another chain than its own l
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -29,6 +30,8 @@ STUCK_PAUSE_S: Final = 0.02
 _TO_DECIDER: Final = np.zeros(len(Step), np.bool_)
 _TO_DECIDER[[Step.DECIDE, Step.ABORT, Step.ASK]] = True
 _NONE, _RESERVE, _HOLD, _ABORT = (np.uint8(step) for step in (Step.NONE, Step.RESERVE, Step.HOLD, Step.ABORT))
+_REFUSED: Final = np.uint8(State.REFUSED)
+_MISSING: Final = np.uint16(Outcome.FOLLOWED_MISSING)
 _UNSAID: Final = np.uint8(State.NONE)
 _NO_REASON: Final = np.uint16(0)
 _CARRIES: Final = np.zeros(len(Step), np.bool_)
@@ -50,6 +53,10 @@ class Ways(NamedTuple):
     decider: Lane
 
 
+Reroutes = Callable[[Words], Awaitable[npt.NDArray[np.bool_]]]
+"""Says which rows, shape (n, 16), run otherwise by the newest map of split accounts."""
+
+
 class PlainRun:
     """Plain chains between one pair of groups, n of them.
 
@@ -57,8 +64,17 @@ class PlainRun:
     `stale`.
     """
 
-    def __init__(self, words: Words, ways: Ways, table: PlainTable, sent_as: SentAs, deadline_ns: int) -> None:
+    def __init__(
+        self,
+        words: Words,
+        ways: Ways,
+        table: PlainTable,
+        sent_as: SentAs,
+        deadline_ns: int,
+        reroutes: "Reroutes | None" = None,
+    ) -> None:
         """words: shape (n, 16). deadline_ns: UTC, after which couriers of three groups or more may abort."""
+        self._reroutes = reroutes
         count = len(words)
         self.words, self._ways, self._table, self._sent_as = words, ways, table, sent_as
         self._sides = np.empty((count, 2), np.uint16)
@@ -82,6 +98,7 @@ class PlainRun:
         """Rows that met another chain, or a bucket that is short."""
         self.short: set[int] = set()
         """Of these, the ones that met a bucket that is short: a group may have secured them."""
+        self._missing: list[int] = []
         self.stale: list[int] = []
         """Rows that were placed by an old placement: nothing of them is logged."""
         self.faults: dict[int, Fault] = {}
@@ -93,6 +110,8 @@ class PlainRun:
         while (waiting := self._waiting()).any():
             before = self._states.copy()
             await self._round(deadline_s)
+            if self._missing:
+                await self._reroute()
             if loop.time() + STUCK_PAUSE_S >= deadline_s:
                 self._give_up(self._waiting())
             elif (self._states == before).all() and (self._waiting() == waiting).all():
@@ -159,6 +178,16 @@ class PlainRun:
         else:
             self._learn(at, lane, rows, replies)
 
+    async def _reroute(self) -> None:
+        """Where the other group does not know what a transfer follows, its accounts may have been split since this
+        router read its map, and the original lie in the decider alone: that must not be told to refuse."""
+        rows, self._missing = np.array(self._missing), []
+        if self._reroutes is None:
+            return
+        moved = rows[await self._reroutes(self.words[rows])]
+        self.stale += moved.tolist()
+        self._live[moved] = False
+
     def _record(self, at: int, rows: _Chosen, steps: npt.NDArray[np.uint8]) -> StepRecord:
         """The amounts and reasons that a group is told are the other one's."""
         source, words = OTHER if at == DECIDER else DECIDER, self.words[rows]
@@ -205,6 +234,9 @@ class PlainRun:
         if at == DECIDER:
             self.positions[rows], self.timestamps[rows] = answers["position"], answers["timestamp"]
         other = (flags & (OTHER_CHAIN | SHORT)) != 0
+        if at == OTHER:
+            missing = (answers["state"] == _REFUSED) & (answers["reason"] == _MISSING)
+            self._missing += self._numbers(rows)[missing].tolist()
         if other.any():
             met = self._numbers(rows)[other]
             self.driven += met.tolist()

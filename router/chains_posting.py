@@ -67,6 +67,8 @@ class Splits(NamedTuple):
     map: SplitMap
     funds: Funds
     make: MakeBuckets
+    refresh: Callable[[], Awaitable[SplitMap]]
+    """Reads the directory again and returns the newest map; the same object where nothing was split since."""
 
 
 class Network(NamedTuple):
@@ -243,7 +245,7 @@ class BatchRun:
         except CallFailed as failed:
             self._fail(rows, failed.fault)
             return
-        run = PlainRun(self.words[rows], ways, _TABLE, self._sent_as, self._deadline_ns)
+        run = PlainRun(self.words[rows], ways, _TABLE, self._sent_as, self._deadline_ns, self._reroutes)
         await run.until_answered(self._deadline_s)
         self._network.behind.send(run.rows_left(), run.to_the_end)
         self._take_plain(rows, run, part.decider)
@@ -251,6 +253,15 @@ class BatchRun:
         await _all(
             [self._driven(rows[at : at + 1], replayed=bool(replayed[at]), asked=at in run.short) for at in run.driven]
         )
+
+    async def _reroutes(self, words: Words) -> npt.NDArray[np.bool_]:
+        """Return which rows run in one group by the newest map: their accounts were split since this one was read."""
+        newest = await self._network.splits.refresh()
+        if newest is self._network.splits.map:
+            return np.zeros(len(words), np.bool_)
+        homes = sides_of(words, self._network.group_of_slot, self._network.hash_seed)
+        by_map = newest.routed(words, homes).by_map
+        return np.zeros(len(words), np.bool_) if by_map is None else by_map
 
     def _take_plain(self, rows: Rows, run: PlainRun, decider: int) -> None:
         results = np.empty(len(rows), RESULT)

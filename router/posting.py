@@ -119,16 +119,18 @@ class Posting:
 
     async def _post_rows(self, words: Words, attempt: int, deadline_s: float, caller: Metadata) -> BatchRun:
         """Post rows under today's placement; those that it was too old for, again under a newer one."""
+        epochs = self._epochs()
         run = self._run(words, attempt, deadline_s, caller)
         await run.run()
         while run.stale:
-            epochs, rows = self._epochs(), np.array(run.stale)
+            rows = np.array(run.stale)
             await asyncio.gather(self._directory.refresh(), self._buckets.refresh())
             if self._epochs() == epochs:
                 if time.monotonic() + STALE_PAUSE_S >= deadline_s:
                     run.give_up(rows, unavailable(Reason.PLACEMENT_STALE, _STALE))
                     break
                 await asyncio.sleep(STALE_PAUSE_S)
+            epochs = self._epochs()
             again = self._run(words[rows], attempt, deadline_s, caller)
             await again.run()
             run.take_over(rows, again)

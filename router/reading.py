@@ -12,9 +12,12 @@ from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
 from engine.rpc.link_frames import Metadata
 from postingengine.v1 import account_pb2, posting_service_pb2, transfer_pb2
+from postingengine.v1.types_pb2 import Consistency
+from router.buckets import Buckets
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
 from router.placement import Placement
+from router.split_reading import Ask, SplitReading
 
 SERVICE: Final = "/postingengine.v1.PostingService/"
 REQUEST_ITEMS_MAX: Final = 8190
@@ -25,9 +28,10 @@ M = TypeVar("M", bound=Message)
 class Reading:
     """Everything of PostingService but posting."""
 
-    def __init__(self, directory: Directory, limits: LimitsConfig) -> None:
+    def __init__(self, directory: Directory, limits: LimitsConfig, buckets: Buckets) -> None:
         """Ask the groups of `directory`."""
-        self._directory, self._limits = directory, limits
+        self._directory, self._limits, self._buckets = directory, limits, buckets
+        self._split = SplitReading(buckets, lambda: sorted(directory.clients))
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers by rpc name."""
@@ -83,7 +87,28 @@ class Reading:
                     answers[item] = account_pb2.AccountAnswer(fault=faults.status_of(faults.at_item(one, item)))
                 else:
                     answers[item] = one.accounts[number]
+        await self._sum_up(whole, answers, context)
         return posting_service_pb2.GetAccountsResponse(accounts=answers).SerializeToString()
+
+    async def _sum_up(
+        self,
+        whole: posting_service_pb2.GetAccountsRequest,
+        answers: list[account_pb2.AccountAnswer],
+        context: ServerContext,
+    ) -> None:
+        """Replace the answers of accounts that were split: their homes know one bucket only."""
+        ask, deadline_s = self._asker(context), deadline_of(context, self._limits.read_deadline_ms_default)
+        split = [item for item, one in enumerate(answers) if account_pb2.ACCOUNT_FLAG_BUCKET in one.state.account.flags]
+        found = await asyncio.gather(
+            *(self._split.account(whole.ids[item], whole, ask, deadline_s) for item in split), return_exceptions=True
+        )
+        for item, one in zip(split, found, strict=True):
+            if isinstance(one, CallFailed):
+                answers[item] = account_pb2.AccountAnswer(fault=faults.status_of(faults.at_item(one.fault, item)))
+            elif isinstance(one, BaseException):
+                raise one
+            else:
+                answers[item] = one
 
     async def get_transfers(self, request: bytes, context: ServerContext) -> bytes:
         """Ask every group: a transfer's id does not place it. A stored answer beats a missing one."""
@@ -107,11 +132,15 @@ class Reading:
     async def list_entries(self, request: bytes, context: ServerContext) -> bytes:
         """Ask the account's group."""
         whole = _parsed(posting_service_pb2.ListEntriesRequest, request)
+        if await self._is_split(whole.account, context):
+            return (await self._split.entries(whole, self._asker(context))).SerializeToString()
         return await self._ask_one("ListEntries", whole.account, request, context)
 
     async def get_balance_at(self, request: bytes, context: ServerContext) -> bytes:
         """Ask the account's group."""
         whole = _parsed(posting_service_pb2.GetBalanceAtRequest, request)
+        if await self._is_split(whole.account, context):
+            return (await self._split.balance_at(whole, self._asker(context))).SerializeToString()
         return await self._ask_one("GetBalanceAt", whole.account, request, context)
 
     async def list_ledgers(self, request: bytes, context: ServerContext) -> bytes:
@@ -119,6 +148,31 @@ class Reading:
         deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
         group = self._directory.placement.groups[0]
         return await self._send("ListLedgers", group, request, deadline_s, caller_of(context))
+
+    async def _is_split(self, account: bytes, context: ServerContext) -> bool:
+        """Whether an account was ever split: its home says so, for this router's map may be a moment old."""
+        if self._directory.placement.single is not None or self._split.is_split(account):
+            return self._split.is_split(account)
+        stale = Consistency(stale=Consistency.Stale())
+        request = posting_service_pb2.GetAccountsRequest(ids=[account], consistency=stale)
+        group = int(self._directory.placement.groups_of_ids([account])[0])
+        try:
+            found = await self._asker(context)("GetAccounts", group, request, posting_service_pb2.GetAccountsResponse)
+        except CallFailed as failed:
+            if failed.fault.code == faults.INVALID_ARGUMENT:
+                return False
+            raise
+        return account_pb2.ACCOUNT_FLAG_BUCKET in found.accounts[0].state.account.flags
+
+    def _asker(self, context: ServerContext) -> Ask:
+        """Return what asks one group on behalf of this caller."""
+        deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
+
+        async def ask(rpc: str, group: int, request: Message, answer: type[Any]) -> Any:
+            sent = await self._send(rpc, group, request.SerializeToString(), deadline_s, caller_of(context))
+            return answer.FromString(sent)
+
+        return ask
 
     async def _ask_one(self, rpc: str, account: bytes, request: bytes, context: ServerContext) -> bytes:
         deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)

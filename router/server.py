@@ -22,6 +22,7 @@ from router.directory import Directory
 from router.lanes import Lanes
 from router.posting import Posting
 from router.reading import Reading
+from router.splitting import Splitting
 
 POSTING_SERVICE: Final = "postingengine.v1.PostingService"
 ADMIN_SERVICE: Final = "postingengine.v1.AdminService"
@@ -83,10 +84,11 @@ class Router:
     def _add_services(self) -> None:
         limits = self._config.limits
         calls, posting = Calls(limits.calls_max), self._posting
-        unary = {"PostTransfers": posting.post_transfers, **Reading(self._directory, limits).handlers()}
+        unary = {"PostTransfers": posting.post_transfers, **Reading(self._directory, limits, self._buckets).handlers()}
         methods = {name: _unary(calls.admitted(handler)) for name, handler in unary.items()}
         methods["StreamTransfers"] = grpc.stream_stream_rpc_method_handler(posting.stream_transfers)
         administration = Administration(self._directory, limits).handlers()
+        administration |= Splitting(self._directory, limits, self._buckets).handlers()
         self._server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(POSTING_SERVICE, methods),

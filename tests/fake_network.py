@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from router.chains_behind import Behind
 from router.chains_posting import LocalAnswers, Network, Splits
 from router.chains_sending import Lane, Replies, SentAs
 from router.funds import Funds
-from router.split_map import SplitMap
+from router.split_map import Split, SplitMap
 from tests.fake_groups import FakeGroups, id_of
 
 RETRY_S = 0.1
@@ -67,24 +67,29 @@ class FakeNetwork:
         """The same seed gives the same weather."""
         self.groups, self.weather = groups, weather
         self.down: set[int] = set()
+        self.split: list[str] = []
+        """The directory: the accounts that were split, in this order."""
         self.requests: list[tuple[int, int]] = []
         """(group, steps) of every request that was sent."""
         self._random = random.Random(seed)
         self._late: set[asyncio.Task[None]] = set()
 
-    def router(self) -> Network:
-        """What one router posts by: lanes of its own."""
+    def router(self, split: Sequence[str] = ()) -> Network:
+        """What one router posts by: lanes of its own, and a map of the accounts that were split, in this order."""
         count = len(self.groups.groups)
         lanes = {at: Lane(at, self._sender(at)) for at in range(count)}
-        return Network(lanes.__getitem__, self.post_local, group_of_slot(count), HASH_SEED, Behind(), self.splits())
+        splits = self._splits(split)
+        return Network(lanes.__getitem__, self.post_local, group_of_slot(count), HASH_SEED, Behind(), splits)
 
-    def splits(self) -> Splits:
-        """No account was ever split."""
-
+    def _splits(self, split: Sequence[str]) -> Splits:
         async def never(*_: object) -> Any:
-            raise AssertionError("no account is split here")
+            raise AssertionError("every bucket is there, and none is ever short")
 
-        return Splits(SplitMap(), Funds(never, never), never)
+        async def refresh() -> SplitMap:
+            return known if list(split) == self.split else _map(self.split)
+
+        known = _map(split)
+        return Splits(known, Funds(never, never), never, refresh)
 
     async def settle(self) -> None:
         """Wait for what is late."""
@@ -216,6 +221,10 @@ class FakeNetwork:
 
     def _known(self, order: Order):  # type: ignore[no-untyped-def]
         return self.groups.chain(order.chain.rows, order.chain.plan)
+
+
+def _map(split: Sequence[str]) -> SplitMap:
+    return SplitMap(Split(id_of(name), number + 1) for number, name in enumerate(split))
 
 
 def _has_an_id_of(word: Word, rows: bytes) -> bool:

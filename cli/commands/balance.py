@@ -18,17 +18,24 @@ from postingengine.v1.statement_pb2 import PostedBalance
 @click.option("--at", "time_ns", type=TIME, help="As of this date (when it begins) or time, UTC; default: now.")
 @basis_option
 @click.option("--stale", is_flag=True, help="Take whatever the replica asked has applied.")
+@click.option("--buckets", is_flag=True, help="Show the buckets of split accounts, too.")
 @json_option
 @with_server
 def balance(
-    server: Server, accounts: tuple[bytes, ...], time_ns: int | None, basis: str, stale: bool, as_json: bool
+    server: Server,
+    accounts: tuple[bytes, ...],
+    time_ns: int | None,
+    basis: str,
+    stale: bool,
+    buckets: bool,
+    as_json: bool,
 ) -> None:
     """Show what accounts hold.
 
     A balance is credits less debits. Available is what a limit check may spend; it counts reservations and overdraft.
     """
     if time_ns is None:
-        print_accounts(server, read_accounts(server, accounts, stale=stale), as_json=as_json)
+        print_accounts(server, read_accounts(server, accounts, stale=stale, buckets=buckets), as_json=as_json)
         return
     rows = [(account, ledger_of(server, account), _at(server, account, time_ns, basis, stale)) for account in accounts]
     if as_json:

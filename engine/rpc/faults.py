@@ -78,6 +78,18 @@ class Reason(StrEnum):
     """A batch of steps is not what routers and nodes of this version send each other."""
     BUCKET_MISSING = "BUCKET_MISSING"
     """The group lacks its bucket of a split account: nothing was logged; routers make it and ask again."""
+    BUCKETS_INVALID = "BUCKETS_INVALID"
+    """An account is split into one bucket for each group of its cluster."""
+    ACCOUNT_CLOSED = "ACCOUNT_CLOSED"
+    """A closed account cannot be split."""
+    ACCOUNT_IS_INTERNAL = "ACCOUNT_IS_INTERNAL"
+    """The engine's own accounts cannot be split or merged."""
+    ACCOUNT_SPLIT_ALREADY = "ACCOUNT_SPLIT_ALREADY"
+    """The account was split before, and a split is for ever."""
+    ACCOUNT_NOT_SPLIT = "ACCOUNT_NOT_SPLIT"
+    """The account was never split: there is nothing to merge."""
+    MERGE_UNFINISHED = "MERGE_UNFINISHED"
+    """Reservations are open on other buckets still: what could be brought home is there, ask again later."""
     BUCKETS_CONTENDED = "BUCKETS_CONTENDED"
     """Other callers drew on the buckets of a split account meanwhile: nothing was refused, try again shortly."""
     PLAN_DIFFERS = "PLAN_DIFFERS"
@@ -147,6 +159,11 @@ def unavailable(reason: Reason, message: str, *, logged: Logged = Logged.NO, lea
 def not_measured(message: str) -> Fault:
     """Return a FAILED_PRECONDITION about what this process was told not to measure."""
     return Fault(FAILED_PRECONDITION, Reason.HEAT_NOT_MEASURED, message)
+
+
+def refused(reason: Reason, message: str) -> Fault:
+    """Return a FAILED_PRECONDITION: the state of what was named does not allow it."""
+    return Fault(FAILED_PRECONDITION, reason, message)
 
 
 def stale_placement(message: str) -> Fault:

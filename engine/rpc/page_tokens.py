@@ -9,7 +9,8 @@ import xxhash
 
 from engine.rpc.faults import CallFailed, Fault, Reason, invalid
 
-TOKEN_CHARACTERS_MAX: Final = 1024
+TOKEN_CHARACTERS_MAX: Final = 1 << 16
+"""One of a split account holds a token of every group."""
 PAGE_SIZE_DEFAULT: Final = 1000
 PAGE_SIZE_MAX: Final = 8190
 

@@ -112,11 +112,27 @@ class AccountState(_message.Message):
     def __init__(self, account: _Optional[_Union[Account, _Mapping]] = ..., version: _Optional[int] = ..., created_at: _Optional[int] = ..., balances: _Optional[_Union[Balances, _Mapping]] = ...) -> None: ...
 
 class AccountAnswer(_message.Message):
-    __slots__ = ("state", "fault", "read_at")
+    __slots__ = ("state", "fault", "read_at", "buckets")
     STATE_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
     READ_AT_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
     state: AccountState
     fault: _status_pb2.Status
     read_at: _types_pb2.ReadPoint
-    def __init__(self, state: _Optional[_Union[AccountState, _Mapping]] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., read_at: _Optional[_Union[_types_pb2.ReadPoint, _Mapping]] = ...) -> None: ...
+    buckets: _containers.RepeatedCompositeFieldContainer[BucketState]
+    def __init__(self, state: _Optional[_Union[AccountState, _Mapping]] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., read_at: _Optional[_Union[_types_pb2.ReadPoint, _Mapping]] = ..., buckets: _Optional[_Iterable[_Union[BucketState, _Mapping]]] = ...) -> None: ...
+
+class BucketState(_message.Message):
+    __slots__ = ("group", "balances", "moved_in", "moving_out", "log_index")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    BALANCES_FIELD_NUMBER: _ClassVar[int]
+    MOVED_IN_FIELD_NUMBER: _ClassVar[int]
+    MOVING_OUT_FIELD_NUMBER: _ClassVar[int]
+    LOG_INDEX_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    balances: Balances
+    moved_in: _types_pb2.Int128
+    moving_out: _types_pb2.Uint128
+    log_index: int
+    def __init__(self, group: _Optional[int] = ..., balances: _Optional[_Union[Balances, _Mapping]] = ..., moved_in: _Optional[_Union[_types_pb2.Int128, _Mapping]] = ..., moving_out: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., log_index: _Optional[int] = ...) -> None: ...

@@ -326,3 +326,37 @@ class ReportHeatResponse(_message.Message):
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     groups: _containers.RepeatedCompositeFieldContainer[GroupHeat]
     def __init__(self, groups: _Optional[_Iterable[_Union[GroupHeat, _Mapping]]] = ...) -> None: ...
+
+class SplitAccountRequest(_message.Message):
+    __slots__ = ("account", "buckets")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    account: bytes
+    buckets: int
+    def __init__(self, account: _Optional[bytes] = ..., buckets: _Optional[int] = ...) -> None: ...
+
+class SplitAccountResponse(_message.Message):
+    __slots__ = ("epoch", "home", "groups")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HOME_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    home: int
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, epoch: _Optional[int] = ..., home: _Optional[int] = ..., groups: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class MergeAccountRequest(_message.Message):
+    __slots__ = ("account",)
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    account: bytes
+    def __init__(self, account: _Optional[bytes] = ...) -> None: ...
+
+class MergeAccountResponse(_message.Message):
+    __slots__ = ("home", "moved", "moves")
+    HOME_FIELD_NUMBER: _ClassVar[int]
+    MOVED_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    home: int
+    moved: _types_pb2.Uint128
+    moves: int
+    def __init__(self, home: _Optional[int] = ..., moved: _Optional[_Union[_types_pb2.Uint128, _Mapping]] = ..., moves: _Optional[int] = ...) -> None: ...

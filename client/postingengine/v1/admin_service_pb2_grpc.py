@@ -55,6 +55,16 @@ class AdminServiceStub:
                 request_serializer=postingengine_dot_v1_dot_admin__service__pb2.ReportHeatRequest.SerializeToString,
                 response_deserializer=postingengine_dot_v1_dot_admin__service__pb2.ReportHeatResponse.FromString,
                 _registered_method=True)
+        self.SplitAccount = channel.unary_unary(
+                '/postingengine.v1.AdminService/SplitAccount',
+                request_serializer=postingengine_dot_v1_dot_admin__service__pb2.SplitAccountRequest.SerializeToString,
+                response_deserializer=postingengine_dot_v1_dot_admin__service__pb2.SplitAccountResponse.FromString,
+                _registered_method=True)
+        self.MergeAccount = channel.unary_unary(
+                '/postingengine.v1.AdminService/MergeAccount',
+                request_serializer=postingengine_dot_v1_dot_admin__service__pb2.MergeAccountRequest.SerializeToString,
+                response_deserializer=postingengine_dot_v1_dot_admin__service__pb2.MergeAccountResponse.FromString,
+                _registered_method=True)
         self.TransferLeadership = channel.unary_unary(
                 '/postingengine.v1.AdminService/TransferLeadership',
                 request_serializer=postingengine_dot_v1_dot_admin__service__pb2.TransferLeadershipRequest.SerializeToString,
@@ -95,6 +105,27 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SplitAccount(self, request, context):
+        """Splits a hot account into one bucket in each group, for ever as far as routes go: from then on a transfer by itself
+        with this account runs wholly in the group of its other account. Runs under load. NOT_FOUND (ACCOUNT_NOT_FOUND) for
+        an unknown account; INVALID_ARGUMENT for another number of buckets than there are groups (BUCKETS_INVALID) and for
+        the engine's own accounts (ACCOUNT_IS_INTERNAL); FAILED_PRECONDITION for a closed account (ACCOUNT_CLOSED) and for
+        one that was split before (ACCOUNT_SPLIT_ALREADY). May be repeated after a fault of the network.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeAccount(self, request, context):
+        """Brings the money of a split account home, once: what its other buckets can spend, and what their reservations give
+        back while it waits for them, bounded by the call's deadline. Changes no route. FAILED_PRECONDITION
+        (ACCOUNT_NOT_SPLIT) for an account that was never split; UNAVAILABLE (MERGE_UNFINISHED) where reservations are still
+        open at the deadline: what was brought home stays there, ask again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TransferLeadership(self, request, context):
         """Asks a group's leader to hand over to a replica that is caught up.
         """
@@ -124,6 +155,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ReportHeat,
                     request_deserializer=postingengine_dot_v1_dot_admin__service__pb2.ReportHeatRequest.FromString,
                     response_serializer=postingengine_dot_v1_dot_admin__service__pb2.ReportHeatResponse.SerializeToString,
+            ),
+            'SplitAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.SplitAccount,
+                    request_deserializer=postingengine_dot_v1_dot_admin__service__pb2.SplitAccountRequest.FromString,
+                    response_serializer=postingengine_dot_v1_dot_admin__service__pb2.SplitAccountResponse.SerializeToString,
+            ),
+            'MergeAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeAccount,
+                    request_deserializer=postingengine_dot_v1_dot_admin__service__pb2.MergeAccountRequest.FromString,
+                    response_serializer=postingengine_dot_v1_dot_admin__service__pb2.MergeAccountResponse.SerializeToString,
             ),
             'TransferLeadership': grpc.unary_unary_rpc_method_handler(
                     servicer.TransferLeadership,
@@ -240,6 +281,60 @@ class AdminService:
             '/postingengine.v1.AdminService/ReportHeat',
             postingengine_dot_v1_dot_admin__service__pb2.ReportHeatRequest.SerializeToString,
             postingengine_dot_v1_dot_admin__service__pb2.ReportHeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SplitAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postingengine.v1.AdminService/SplitAccount',
+            postingengine_dot_v1_dot_admin__service__pb2.SplitAccountRequest.SerializeToString,
+            postingengine_dot_v1_dot_admin__service__pb2.SplitAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/postingengine.v1.AdminService/MergeAccount',
+            postingengine_dot_v1_dot_admin__service__pb2.MergeAccountRequest.SerializeToString,
+            postingengine_dot_v1_dot_admin__service__pb2.MergeAccountResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,6 +16,8 @@ class AdminServiceStub:
     ListOpen: grpc.UnaryUnaryMultiCallable[messages.ListOpenRequest, messages.ListOpenResponse]
     Audit: grpc.UnaryUnaryMultiCallable[messages.AuditRequest, messages.AuditResponse]
     ReportHeat: grpc.UnaryUnaryMultiCallable[messages.ReportHeatRequest, messages.ReportHeatResponse]
+    SplitAccount: grpc.UnaryUnaryMultiCallable[messages.SplitAccountRequest, messages.SplitAccountResponse]
+    MergeAccount: grpc.UnaryUnaryMultiCallable[messages.MergeAccountRequest, messages.MergeAccountResponse]
     TransferLeadership: grpc.UnaryUnaryMultiCallable[messages.TransferLeadershipRequest, messages.TransferLeadershipResponse]
 
 @type_check_only
@@ -24,6 +26,8 @@ class AdminServiceAsyncStub:
     ListOpen: grpc.aio.UnaryUnaryMultiCallable[messages.ListOpenRequest, messages.ListOpenResponse]
     Audit: grpc.aio.UnaryUnaryMultiCallable[messages.AuditRequest, messages.AuditResponse]
     ReportHeat: grpc.aio.UnaryUnaryMultiCallable[messages.ReportHeatRequest, messages.ReportHeatResponse]
+    SplitAccount: grpc.aio.UnaryUnaryMultiCallable[messages.SplitAccountRequest, messages.SplitAccountResponse]
+    MergeAccount: grpc.aio.UnaryUnaryMultiCallable[messages.MergeAccountRequest, messages.MergeAccountResponse]
     TransferLeadership: grpc.aio.UnaryUnaryMultiCallable[messages.TransferLeadershipRequest, messages.TransferLeadershipResponse]
 
 class AdminServiceServicer:
@@ -39,6 +43,12 @@ class AdminServiceServicer:
     def ReportHeat(
         self, request: messages.ReportHeatRequest, context: grpc.aio.ServicerContext[messages.ReportHeatRequest, messages.ReportHeatResponse]
     ) -> Awaitable[messages.ReportHeatResponse]: ...
+    def SplitAccount(
+        self, request: messages.SplitAccountRequest, context: grpc.aio.ServicerContext[messages.SplitAccountRequest, messages.SplitAccountResponse]
+    ) -> Awaitable[messages.SplitAccountResponse]: ...
+    def MergeAccount(
+        self, request: messages.MergeAccountRequest, context: grpc.aio.ServicerContext[messages.MergeAccountRequest, messages.MergeAccountResponse]
+    ) -> Awaitable[messages.MergeAccountResponse]: ...
     def TransferLeadership(
         self, request: messages.TransferLeadershipRequest, context: grpc.aio.ServicerContext[messages.TransferLeadershipRequest, messages.TransferLeadershipResponse]
     ) -> Awaitable[messages.TransferLeadershipResponse]: ...

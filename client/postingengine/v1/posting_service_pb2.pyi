@@ -85,12 +85,14 @@ class StreamTransfersResponse(_message.Message):
     def __init__(self, batch_number: _Optional[int] = ..., results: _Optional[_Union[PostTransfersResponse, _Mapping]] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class GetAccountsRequest(_message.Message):
-    __slots__ = ("ids", "consistency")
+    __slots__ = ("ids", "consistency", "with_buckets")
     IDS_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    WITH_BUCKETS_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[bytes]
     consistency: _types_pb2.Consistency
-    def __init__(self, ids: _Optional[_Iterable[bytes]] = ..., consistency: _Optional[_Union[_types_pb2.Consistency, _Mapping]] = ...) -> None: ...
+    with_buckets: bool
+    def __init__(self, ids: _Optional[_Iterable[bytes]] = ..., consistency: _Optional[_Union[_types_pb2.Consistency, _Mapping]] = ..., with_buckets: _Optional[bool] = ...) -> None: ...
 
 class GetAccountsResponse(_message.Message):
     __slots__ = ("accounts",)
