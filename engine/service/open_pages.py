@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.rpc.faults import MILLISECOND_NS
 from engine.service.courier import NONE_BEFORE, OpenChain, ReadPage
+from engine.service.patience import POSITION, TIMESTAMP, Patience
 from engine.service.replica import Replica
 from engine.storage.open_chains import OpenChain as Found
 
@@ -15,8 +16,6 @@ JOB_CHAINS_MAX: Final = 64
 """Chains read by one job of the apply thread, which has records to apply in between."""
 HOLDS_EVERY_S: Final = 0.5
 """Between two looks through all reservations: there may be many, and their deadlines are in seconds."""
-_POSITION: Final = 6
-_TIMESTAMP: Final = 9
 
 
 class OpenPages:
@@ -24,15 +23,14 @@ class OpenPages:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._grace_ns = replica.place.config.limits.courier_grace_ms * MILLISECOND_NS
+        self._patience = Patience(replica.place.config.limits.courier_grace_ms * MILLISECOND_NS)
         self._holds_again_ns = 0
 
     async def chains(self, after: int, count: int) -> Sequence[OpenChain]:
         """Read up to `count` chains that have had their grace, behind a position."""
         found: list[Found] = []
         while len(found) < count and self._replica.machine.book.open_chain_count:
-            until_ns = self._replica.now_ns() - self._grace_ns
-            job = partial(_chains, self._replica, after, until_ns, min(JOB_CHAINS_MAX, count - len(found)))
+            job = partial(self._chains, after, min(JOB_CHAINS_MAX, count - len(found)))
             part = await self._replica.applier.run(job)
             if not part:
                 break
@@ -49,15 +47,18 @@ class OpenPages:
         found = await self._replica.applier.run(lambda: machine.overdue_holds(now_ns, after, count))
         return [OpenChain(one.position, one.deadline_ns, one.word) for one in found]
 
+    def _chains(self, after: int, count: int) -> Sequence[Found]:
+        """Read the words only of chains that have had their grace: with routers at work, nearly all are younger."""
+        machine, now_ns = self._replica.machine, self._replica.now_ns()
+        rows = machine.book.open_chains()
+        if after == NONE_BEFORE:
+            self._patience.look(rows, now_ns)
+        had_grace = rows[:, TIMESTAMP].astype(np.int64) <= now_ns - self._patience.grace_ns
+        old = int(np.count_nonzero(had_grace & (rows[:, POSITION].astype(np.int64) > after)))
+        return machine.open_chains(after, min(count, old)) if old else []
+
 
 def pages_of(replica: Replica) -> tuple[ReadPage, ReadPage]:
     """Return the readers of a replica."""
     pages = OpenPages(replica)
     return pages.chains, pages.overdue_holds
-
-
-def _chains(replica: Replica, after: int, until_ns: int, count: int) -> Sequence[Found]:
-    """Read the words only of chains that have had their grace: while routers are at work, nearly all are younger."""
-    rows = replica.machine.book.open_chains()
-    old = int(np.count_nonzero((rows[:, _POSITION].astype(np.int64) > after) & (rows[:, _TIMESTAMP] <= until_ns)))
-    return replica.machine.open_chains(after, min(count, old)) if old else []

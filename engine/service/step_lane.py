@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from engine import failpoints
 from engine.config import LimitsConfig
-from engine.core.limits import LOG_RECORD_CALLERS_MAX
+from engine.core.limits import LOG_RECORD_BYTES_MAX, LOG_RECORD_CALLERS_MAX
 from engine.core.log_record import Caller as RecordCaller
 from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.records import RECORD_BYTES
@@ -28,6 +28,9 @@ from engine.service.submission import Caller
 
 SMALL_RECORDS_IN_FLIGHT_MAX: Final = 1
 """STEPS records less than half full that may be in flight."""
+RECORDS_TOGETHER: Final = 3
+"""A record of steps may be so many times as long as one of transfers: steps are a half longer, and what a record costs
+by itself, on each replica, is twice as much; so that a record has about two thousand of them."""
 ROW_BYTES: Final = RECORD_BYTES + 4
 """A row with its sides."""
 _DEADLINE_PASSED: Final = "the deadline passed before these steps were logged; send them again"
@@ -146,7 +149,7 @@ class StepLane:
         """`clock_ns` is the leader's clock (UTC)."""
         self._clock_ns, self._loop = clock_ns, loop
         self._bytes_max, self._age_s_max = limits.step_queue_bytes_max, limits.queue_age_ms_max / 1000
-        self._bytes_target = limits.log_record_bytes_target
+        self._bytes_target = min(RECORDS_TOGETHER * limits.log_record_bytes_target, LOG_RECORD_BYTES_MAX // 2)
         self._queue: deque[StepSubmission] = deque()
         self._waiting_bytes = 0
         self._in_flight = 0

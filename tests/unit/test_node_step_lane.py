@@ -101,15 +101,15 @@ async def test_steps_of_callers_of_one_turn_share_a_record_and_each_gets_its_own
 
 async def test_a_large_batch_becomes_a_handful_of_records_and_one_answer() -> None:
     bench = Bench(log_record_bytes_target=100 * 196)
-    task = bench.step(steps(Step.RESERVE, *range(1, 251)))
+    task = bench.step(steps(Step.RESERVE, *range(1, 751)))
     await bench.settle()
-    assert [len(one) for one in bench.logged()] == [100, 100, 50]
+    assert [len(one) for one in bench.logged()] == [300, 300, 150]
     for _ in range(3):
         bench.answer_next()
     done = await task
-    assert positions(done) == list(range(1, 251))
+    assert positions(done) == list(range(1, 751))
     assert done.log_index == 3
-    words = words_of(done.whole_answer(), [chain(number) for number in range(1, 251)], 0)
+    words = words_of(done.whole_answer(), [chain(number) for number in range(1, 751)], 0)
     assert all(word is not None and word.amounts == (5,) for word in words)
 
 
@@ -186,7 +186,7 @@ async def test_steps_past_their_deadline_are_not_logged() -> None:
 
 async def test_a_lost_record_leaves_the_fate_of_the_whole_call_unknown() -> None:
     bench = Bench(log_record_bytes_target=196)
-    task = bench.step(steps(Step.RESERVE, 1, 2))
+    task = bench.step(steps(Step.RESERVE, 1, 2, 4, 5))
     await bench.settle()
     bench.answer_next()
     bench.log.lose_next()
