@@ -114,7 +114,9 @@ def main() -> int:
     parser.add_argument("--groups", type=int, default=0, help="shard groups; without: the replicated log alone")
     parser.add_argument("--both", action="store_true", help="the replicated log alone first, then the groups")
     parser.add_argument("--fault", choices=sorted({**FAULTS, **GROUP_FAULTS}), help="plant it: it must be found")
-    parser.add_argument("--focus", choices=[*sorted(scenario.ACTIONS), "bodies"], help="more of this misfortune")
+    parser.add_argument(
+        "--focus", choices=[*sorted(scenario.ACTIONS), "bodies", "refusals"], help="more of this misfortune"
+    )
     options = parser.parse_args()
     jobs, bad = max(1, min(options.jobs, options.seeds)), 0
     kinds = [0] if not options.groups else [0, options.groups] if options.both else [options.groups]

@@ -11,7 +11,7 @@ from tests.simulation.history import Violation
 SEEDS_CLEAN = 4
 SEEDS_MAX = 20
 """Within so many seeds each planted fault must be found; most are found in the first."""
-FOCUS = {"plan-not-checked": "bodies"}
+FOCUS = {"plan-not-checked": "bodies", "tombstone-skipped": "refusals"}
 
 
 @pytest.fixture(autouse=True)

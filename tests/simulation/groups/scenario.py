@@ -70,6 +70,8 @@ CHAOS_S = 2.0
 OTHER_BODIES = 0.08
 OTHER_BODIES_FOCUS = 0.4
 """How often an id is asked for with another body."""
+TOO_MUCH_FOCUS = 0.4
+"""How often more is asked for than there is."""
 RACES = 0.06
 RACES_FOCUS = 0.6
 """How often two bodies of one id are asked for at once."""
@@ -131,7 +133,7 @@ class Shape(NamedTuple):
     groups: int = 3
     raft: bool = False
     focus: str | None = None
-    """"bodies": many ids are asked for with another body."""
+    """"bodies": many ids are asked for with another body; "refusals": many transfers ask for too much."""
 
 
 @dataclass
@@ -176,7 +178,9 @@ class Scenario:
         self.routers = [RouterNode(name, self.old_config, self.wire) for name in ROUTERS]
         self.by_address = {node.address: node for node in self.nodes}
         self.places: dict[str, Node | RouterNode] = {**self.by_address, **{one.name: one for one in self.routers}}
-        self.writer = Writer(self.dice, self.accounts, OTHER_BODIES_FOCUS if world.focus == "bodies" else OTHER_BODIES)
+        other_bodies = OTHER_BODIES_FOCUS if world.focus == "bodies" else OTHER_BODIES
+        too_much = TOO_MUCH_FOCUS if world.focus == "refusals" else 0.0
+        self.writer = Writer(self.dice, self.accounts, other_bodies, too_much)
         self.races = RACES_FOCUS if world.focus == "bodies" else RACES
         self.asked: dict[bytes, None] = {}
         self.failure: BaseException | None = None

@@ -32,9 +32,12 @@ class Plain(NamedTuple):
 class Writer:
     """Makes chains, each as packed rows. Names say what they are, for the story of a failing seed."""
 
-    def __init__(self, dice: random.Random, accounts: list[list[str]], other_bodies: float) -> None:
-        """accounts: by group, the last of each has no limits. other_bodies: how often an id has another one."""
-        self._other_bodies = other_bodies
+    def __init__(
+        self, dice: random.Random, accounts: list[list[str]], other_bodies: float, too_much: float = 0.0
+    ) -> None:
+        """accounts: by group, the last of each has no limits. other_bodies: how often an id has another one; too_much:
+        how often a transfer asks for more than an account may have."""
+        self._other_bodies, self._too_much = other_bodies, too_much
         self._dice = dice
         self._accounts = [name for names in accounts for name in names]
         self._by_group = accounts
@@ -93,6 +96,8 @@ class Writer:
     def _transfer(self) -> bytes:
         debit, credit = self._pair()
         amount = self._amount()
+        if self._too_much and self._dice.random() < self._too_much:
+            amount += FUNDS * 10
         name = self._name("t")
         self._note(Followable(name, debit, credit, amount, Kind.POST))
         self._plain = [*self._plain[-11:], Plain(name, debit, credit, amount)]
