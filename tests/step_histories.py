@@ -11,15 +11,17 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from engine.core.buckets import bucket_row
 from engine.core.chain_driver import Facts, next_steps
 from engine.core.log_record import Caller, RecordKind, encode_log_record
 from engine.core.placement import slot_of
-from engine.core.plan import Chain, Original, Side, lay_out, lay_out_alone
+from engine.core.plan import Chain, Original, Plan, Side, chain_of, lay_out, lay_out_alone
 from engine.core.records import AMOUNT_ALL, RECORD, AccountFlag, Flag, Kind
 from engine.core.settings import Ledger, Settings, SlotRange
 from engine.core.step_answers import StepAnswers, words_of
 from engine.core.step_record import encode_steps, join_steps, steps_of
 from engine.core.word import Order, Step, Word
+from engine.service.buckets import states_of
 from engine.storage.folder import Identity, open_folder
 from engine.storage.recovery import StoreLimits, open_state_machine
 from engine.storage.state_machine import StateMachine
@@ -68,7 +70,8 @@ class Sent(NamedTuple):
 class World:
     """Groups, drivers' knowledge and the logs so far."""
 
-    def __init__(self, machines: Sequence[StateMachine], seed: int) -> None:
+    def __init__(self, machines: Sequence[StateMachine], seed: int, *, splits: bool = False) -> None:
+        """Open accounts; `splits`: with buckets of some of them in every group."""
         self.rng = np.random.default_rng(seed)
         self.machines = machines
         self.logs: list[list[Logged]] = [[] for _ in machines]
@@ -79,7 +82,12 @@ class World:
         self.legs: list[Sent] = []
         self.late: list[Order] = []
         self.accounts: dict[int, list[bytes]] = {group: [] for group in range(len(machines))}
+        self.split: list[bytes] = []
+        self.shares: list[list[bytes]] = []
+        """By split account: its share account in each group."""
         self._open()
+        if splits:
+            self._split([self.accounts[0][2], self.accounts[1][0]])
 
     def run(self, records: int) -> None:
         """Log so many records, here and there."""
@@ -113,6 +121,29 @@ class World:
             self.log(group, settings_record(SETTINGS))
             self.log(group, record_of(rows, self._tick()))
 
+    def _split(self, accounts: list[bytes]) -> None:
+        """Make buckets of accounts in every group, at home first, and again somewhere."""
+        self.split = accounts
+        for account in accounts:
+            (state,) = states_of(self.machines[group_of(account)].book, np.frombuffer(account, "<u8").reshape(1, 2))
+            row = bucket_row(account, ledger=1, code=7, flags=int(state["flags"]), version=int(state["version"]))
+            home = group_of(account)
+            for group in (home, *(other for other in range(len(self.machines)) if other != home), home):
+                self.log(group, record_of(np.frombuffer(row, RECORD), self._tick()))
+        ids = np.frombuffer(b"".join(accounts), "<u8").reshape(-1, 2)
+        found = [states_of(machine.book, ids)["share_id"] for machine in self.machines]
+        self.shares = [[by_group[number].tobytes() for by_group in found] for number in range(len(accounts))]
+
+    def _move(self) -> Chain:
+        """Move money of a split account from a group to another."""
+        shares = self._some(self.shares)
+        giver, taker = (int(one) for one in self.rng.choice(len(shares), 2, replace=False))
+        row = np.zeros(1, RECORD)
+        row["id"], row["kind"], row["ledger"] = self._id(), Kind.POST, 1
+        row["debit"], row["credit"] = shares[giver], shares[taker]
+        row["amount_low"] = int(self.rng.integers(1, AMOUNT_MAX))
+        return chain_of(row.tobytes(), Plan((Side(giver, taker),), taker))
+
     def _tick(self) -> int:
         self.time_ns += int(self.rng.integers(-200_000_000, 1_500_000_000))
         return self.time_ns
@@ -128,6 +159,10 @@ class World:
         rows = np.zeros(int(self.rng.integers(0, 4)), RECORD)
         for row in rows:
             self._fill(row, self.accounts[group])
+            if self.split and self.rng.random() < 0.5:
+                row[str(self.rng.choice(["debit", "credit"]))] = self._some(self.split)
+                if row["debit"] == row["credit"]:
+                    row["debit"] = self.accounts[group][1]
             if self.chains and self.rng.random() < 0.2:
                 again = np.frombuffer(self._some(self.chains).rows, RECORD)
                 row["id"] = again[int(self.rng.integers(len(again)))]["id"]
@@ -159,6 +194,8 @@ class World:
     # -- chains
 
     def _new_chain(self) -> Chain | None:
+        if self.shares and self.rng.random() < 0.3:
+            return self._move()
         legs = int(self.rng.choice([1, 1, 1, 1, 2, 3]))
         everywhere = [account for accounts in self.accounts.values() for account in accounts]
         rows, originals = np.zeros(legs, RECORD), dict[int, Original]()
@@ -233,10 +270,11 @@ class World:
 
     def courier(self, group: int, word: Word) -> None:
         """Drive a chain as the courier of a group that has it open does, from nothing else than its word."""
-        words = {group: word}
+        words, short = {group: word}, False
         for _ in range(20):
-            for order in next_steps(word.chain, words, Facts(group, overdue=True)):
+            for order in next_steps(word.chain, words, Facts(group, overdue=True, short=short)):
                 answered = self._send(order.group, [order])[0]
+                short |= answered is None  # a bucket is, and nobody brings money
                 if answered is not None:
                     words[order.group] = answered
 
@@ -293,10 +331,10 @@ def opened_group(path: Path, group: int, limits: StoreLimits) -> Iterator[StateM
 
 
 @contextmanager
-def world(path: Path, seed: int, records: int) -> Iterator[World]:
-    """Several groups after so many records."""
+def world(path: Path, seed: int, records: int, *, splits: bool = False) -> Iterator[World]:
+    """Several groups after so many records; `splits`: with buckets."""
     with ExitStack() as stack:
         machines = [stack.enter_context(opened_group(path / f"w{group}", group, ROOMY)) for group in range(GROUPS)]
-        made = World(machines, seed)
+        made = World(machines, seed, splits=splits)
         made.run(records)
         yield made

@@ -27,6 +27,8 @@ _NO_ACCOUNTS: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 """Of a hold that this group decides and runs no side of."""
 _LEDGER_BYTES: Final = slice(112, 116)
 _KIND_BYTE: Final = 122
+_OWN_PREFIX: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
+"""The first half of the ids of the engine's own accounts."""
 _COUNTERS: Final = 4
 _HALVES: Final = 4
 Net: TypeAlias = dict[bytes, list[int]]
@@ -38,7 +40,7 @@ class TrialBalance(NamedTuple):
 
     ledger: int
     accounts: int
-    """Customers' accounts: transit accounts are in the sums alone."""
+    """Customers' accounts, and buckets of other groups' accounts; the engine's own are in the sums alone."""
     debits_posted: int
     credits_posted: int
     debits_reserved: int
@@ -166,7 +168,7 @@ def _both_sides(net: Net) -> int:
 
 def _balances(rows: Words, which: npt.NDArray[np.int64]) -> list[TrialBalance]:
     ledgers, numbers = np.unique(rows[which, _LEDGER_WORD] & _HALF, return_inverse=True)
-    counts = np.bincount(numbers[~_are_transit(rows[which])], minlength=len(ledgers))
+    counts = np.bincount(numbers[rows[which, 0] != _OWN_PREFIX], minlength=len(ledgers))
     sums = np.zeros((len(ledgers), _COUNTERS, _HALVES), np.uint64)
     _add_halves(rows, which, numbers.astype(np.int64), sums)
     return [

@@ -25,9 +25,9 @@ RESTART_SHARE = 0.15
 
 
 @settings(max_examples=EXAMPLES)
-@given(seed=st.integers(0, 1 << 32), restarts=st.integers(0, 1 << 32))
-def test_restarts_change_no_hash_no_answer_and_nothing_that_is_known(seed: int, restarts: int) -> None:
-    with scratch_folder() as scratch, world(scratch, seed, RECORDS) as lived:
+@given(seed=st.integers(0, 1 << 32), restarts=st.integers(0, 1 << 32), splits=st.booleans())
+def test_restarts_change_no_hash_no_answer_and_nothing_that_is_known(seed: int, restarts: int, splits: bool) -> None:
+    with scratch_folder() as scratch, world(scratch, seed, RECORDS, splits=splits) as lived:
         rng = np.random.default_rng(restarts)
         for group in range(GROUPS):
             apply_again(scratch / f"r{group}", group, lived.logs[group], rng)

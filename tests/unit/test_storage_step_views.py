@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.core.book import Book
 from engine.core.records import AccountFlag
 from engine.core.step_record import steps_of
 from engine.core.word import Order, State, Step
@@ -17,11 +18,12 @@ from engine.storage.views.views import Views
 from tests.step_histories import GROUPS, World, world
 
 RUN_ROWS = 40
+FULL = np.uint64((1 << 64) - 1)
 
 
-@pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("world"), seed=3, records=150) as made:
+@pytest.fixture(scope="module", params=[False, True], ids=["", "with buckets"])
+def lived(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("world"), seed=3, records=150, splits=request.param) as made:
         for machine in made.machines:
             machine.save()
         yield made
@@ -66,7 +68,9 @@ def test_transit_accounts_are_no_customers(lived: World, group: int) -> None:
     flags = (book.account_rows()[:, 14] >> np.uint64(16)) & np.uint64(AccountFlag.TRANSIT)
     assert len(transits) == int((flags != 0).sum()) > 0
     assert {one.other_group for one in transits} <= set(range(GROUPS)) - {group}
-    assert sum(one.accounts for one in trial_balances(book)) == book.account_count - len(transits)
+    own = int((book.account_rows()[:, 0] == FULL).sum())
+    assert sum(one.accounts for one in trial_balances(book)) == book.account_count - own
+    assert own == len(transits) + len(lived.split), "and a share account for each bucket"
 
 
 def test_transit_accounts_of_two_groups_differ_by_what_is_decided_and_not_yet_obeyed(lived: World) -> None:
@@ -103,3 +107,22 @@ def ask_and_compare(lived: World, group: int, machine: StateMachine) -> None:
     for chain in chains:
         known = lived.words[chain.chain_id][group].state
         assert told[chain.digest] == known or known in (State.RESERVED, State.HELD)
+
+
+def test_a_split_account_is_what_its_buckets_post_for_callers_whatever_moved_between_them(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with world(tmp_path_factory.mktemp("split"), seed=7, records=150, splits=True) as lived:
+        finish(lived)
+        for account, shares in zip(lived.split, lived.shares, strict=True):
+            books = [machine.book for machine in lived.machines]
+            moved = [share_of(book, share) for book, share in zip(books, shares, strict=True)]
+            assert any(debits or credits for debits, credits in moved), "something moved"
+            assert sum(debits for debits, _ in moved) == sum(credits for _, credits in moved)
+            assert sum(int(book.account(account)["credits_posted_low"][0]) for book in books) > 0
+
+
+def share_of(book: Book, share: bytes) -> tuple[int, int]:
+    row = book.account(share)
+    assert row is not None
+    return int(row["debits_posted_low"][0]), int(row["credits_posted_low"][0])
