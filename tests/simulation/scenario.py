@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.raft_log import RaftLog
+from tests.simulation.dice import obsessions
 from tests.simulation.disk import Crash
 from tests.simulation.history import History, Violation
 from tests.simulation.network import Network, Weather
@@ -30,8 +31,6 @@ ACTIONS = {
     "split": 12,
 }
 """What may happen, and how likely it is beside the others."""
-FOCUS_WEIGHT = 60.0
-"""Added to the weight of the one action on which a run may focus."""
 CALM_S_MAX = 20.0
 """After healing, all must agree within this much virtual time."""
 
@@ -68,10 +67,7 @@ class Plan:
             members=("a", "b", "c", "d", "e")
             if dice.random() < (0.7 if focus == "split" else 0.25)
             else ("a", "b", "c"),
-            weights=tuple(
-                weight * dice.choice((0.0, 0.3, 1.0, 1.0, 4.0)) + (FOCUS_WEIGHT if action == focus else 0.0)
-                for action, weight in ACTIONS.items()
-            ),
+            weights=obsessions(dice, ACTIONS, focus),
         )
 
 
