@@ -1,4 +1,4 @@
-"""What two collections prove of a split account was so, whatever its buckets do while they are read (I6, decision 12)."""
+"""What two collections prove of a split account was so, whatever its buckets do while they are read (I6)."""
 
 from collections.abc import Iterator
 from random import Random
