@@ -25,12 +25,17 @@ class Acks:
         self._answer_due = False
 
     def matched(self, leader: str, term: int, log_index: int) -> None:
-        """An append of the leader was taken, or known already, up to `log_index`."""
+        """An append of the leader was taken, or known already, up to `log_index`.
+
+        What is new here is acknowledged once it is durable, and only then: an ack before that says nothing, and costs
+        the leader a turn. A leader's heartbeat is answered at once, whatever the disk does.
+        """
         if (leader, term) != self._matched[:2]:
-            self._matched, self._told_index = Matched(leader, term, log_index), 0
+            self._matched, self._told_index, self._answer_due = Matched(leader, term, log_index), 0, True
         elif log_index > self._matched.log_index:
             self._matched = Matched(leader, term, log_index)
-        self._answer_due = True
+        else:
+            self._answer_due = True
 
     def due(self, term: int, durable_index: int) -> tuple[str, Ack] | None:
         """The ack to send now: an answer is owed, or more of what matched became durable since the last one."""

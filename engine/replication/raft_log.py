@@ -21,7 +21,7 @@ from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.frames import FrameRefused
 from engine.replication.guard import Guard, LibraryMessage
 from engine.replication.interface import ApplyRecord, LogStatus, NotProposed, Proposed, Role
-from engine.replication.messages import AnyMessage, Vote, VoteRequest
+from engine.replication.messages import Ack, AnyMessage, Vote, VoteRequest
 from engine.replication.raft_acks import Acks
 from engine.replication.raft_boot import Booted, Machine, Placement, boot, this_machine
 from engine.replication.raft_core import NO_OP, RaftCore
@@ -424,9 +424,16 @@ class RaftLog:
         except Exception as error:
             self._halt(_bug(error))
             raise
-        self._turn_soon()
+        if not self._needs_no_turn(peer, message):
+            self._turn_soon()
 
     # Within.
+
+    def _needs_no_turn(self, peer: str, message: AnyMessage) -> bool:
+        """Of two followers' acks, the later one mostly changes nothing; the next turn or tick is soon enough."""
+        if not isinstance(message, Ack) or not self._core.is_leader or self._hand_over.active:
+            return False
+        return self._sender.ack_changes_nothing(peer, message)
 
     def _became_durable(self) -> None:
         if self._running and self._core.is_leader:

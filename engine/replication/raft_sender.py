@@ -81,6 +81,7 @@ class Sender:
         self._behind = behind
         self._newest_hash = newest_hash
         self._run = NO_RUN
+        self._quorum_index = 0
         self.followers: dict[str, Follower] = {peer: Follower() for peer in core.nodes}
 
     def begin_term(self) -> None:
@@ -132,9 +133,15 @@ class Sender:
         """Show the library each match, but none beyond the index that a durable quorum has reached."""
         voters = [0 if follower.learner else follower.match_index for follower in self.followers.values()]
         copies = sorted([self._journal.durable_index, *voters], reverse=True)
-        quorum_index = copies[len(copies) // 2]
+        self._quorum_index = quorum_index = copies[len(copies) // 2]
         for peer, match_index in zip(self.followers, voters, strict=True):
             self._core.show_match(peer, min(match_index, quorum_index))
+
+    def ack_changes_nothing(self, peer: str, ack: Ack) -> bool:
+        """Whether nothing follows from an ack that was taken: nothing to commit, and nothing to send."""
+        is_plain = ack.success and not ack.reset and not ack.learner
+        is_sent = self._core.next_index(peer) > self._journal.last_index
+        return is_plain and is_sent and self._quorum_index <= self._core.commit_index
 
     def most_advanced(self, peers: Collection[str]) -> str | None:
         """The voter among `peers` that holds most: whom to hand over to."""

@@ -29,6 +29,10 @@ QUEUE_BYTES_MAX: Final = 64 << 20
 """Above this the log is asked to hand nothing over; below half of it, to go on."""
 SAVE_EVERY_S: Final = 0.02
 """Applied records are saved together for so long: they are safe in the log, and a save costs as much as several."""
+SAVE_BYTES_MIN: Final = 1 << 20
+"""Less than this, which the log can deliver again in a moment, may wait until"""
+SAVE_S_MAX: Final = 0.25
+"""the oldest of it is so old: a save would keep the thread, and a core, from the next answer."""
 IDLE_S: Final = 0.25
 """An idle thread lets the state machine do its background work so often."""
 _FAILED: Final = (
@@ -94,7 +98,7 @@ class Applier:
         self._queue: SimpleQueue[Committed | Job | None] = SimpleQueue()
         self._queued_bytes = 0
         self._paused = False
-        self._unsaved, self._save_at_s, self._handled_bytes = 0, 0.0, 0
+        self._unsaved, self._unsaved_bytes, self._save_at_s, self._handled_bytes = 0, 0, 0.0, 0
         self._handed_index = machine.applied_index
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
@@ -201,8 +205,11 @@ class Applier:
 
     def _apply(self, committed: Committed) -> Results:
         if not self._unsaved:
-            self._save_at_s = time.monotonic() + SAVE_EVERY_S
+            self._save_at_s, self._unsaved_bytes = time.monotonic() + SAVE_S_MAX, 0
         self._unsaved += 1
+        before, self._unsaved_bytes = self._unsaved_bytes, self._unsaved_bytes + len(committed.record)
+        if before < SAVE_BYTES_MIN <= self._unsaved_bytes:
+            self._save_at_s -= SAVE_S_MAX - SAVE_EVERY_S
         self._handled_bytes += len(committed.record)
         return self._machine.apply(*committed)
 

@@ -36,6 +36,37 @@ def leader(make_bench):
 # Proposals and barriers.
 
 
+def test_an_ack_that_changes_nothing_costs_no_turn_and_one_that_commits_is_told_at_once(leader):
+    answers = []
+    leader.log.propose(b"record", answers.append)
+    leader.run(0.001)
+    leader.acknowledge("c", 2)
+    leader.run(0.0)
+    assert answers == [2]
+    assert not leader.log._turn_due
+    leader.acknowledge("b", 2)
+    assert not leader.log._turn_due
+    assert leader.log._sender.followers["b"].match_index == 2
+
+
+def test_an_ack_that_frees_the_window_is_followed_by_what_waited(make_bench):
+    bench = make_bench(settings=RaftSettings(window_bytes_max=100))
+    bench.elect()
+    bench.run()
+    for peer in ("b", "c"):
+        bench.acknowledge(peer, 1)
+    bench.run()
+    for _ in range(3):
+        bench.log.propose(bytes(80), lambda _: None)
+    bench.run(0.001)
+    bench.acknowledge("c", 3)
+    bench.run(0.001)
+    bench.transport.sent.clear()
+    bench.acknowledge("b", 3)  # long committed: but a record waits for room
+    bench.run(0.001)
+    assert [append.previous_index for append in bench.told(Append, "b") if append.lengths] == [3]
+
+
 def test_a_proposal_is_answered_with_its_index_once_a_quorum_has_it(leader):
     answers = []
     leader.log.propose(b"record", answers.append)

@@ -113,6 +113,19 @@ def test_raft_row_05_an_ack_leaves_only_once_the_record_is_on_the_disk(bench):
     assert bench.log.status().last_index == 1
 
 
+def test_raft_row_05_nothing_is_acknowledged_before_its_sync_but_heartbeats_are(bench):
+    bench.append(1, (0, 0), [(1, b"one")], commit=0)
+    bench.run(0.5)
+    bench.worker.delay_s = 1e3
+    bench.transport.sent.clear()
+    bench.append(1, (1, 1), [(1, b"two")], commit=1)
+    bench.run(0.01)
+    assert bench.told(Ack) == []
+    bench.append(1, (2, 1), [], commit=1)
+    bench.run(0.01)
+    assert [ack.next_index for ack in bench.told(Ack)] == [2]
+
+
 def test_raft_row_05_a_vote_is_on_the_disk_before_it_leaves(bench):
     bench.worker.delay_s = 1e3  # whatever is not waited for does not happen
     bench.receive("b", VoteRequest(4, 0, 0))
