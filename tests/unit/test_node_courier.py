@@ -329,3 +329,43 @@ def test_a_group_that_says_nonsense_ends_nothing() -> None:
         assert cluster.couriers[0].waits_for == {b"t1".ljust(16, b"\0"): frozenset({1})}
 
     run(story())
+
+
+def test_a_chain_that_a_bucket_is_short_for_waits_for_money_and_is_not_asked_about_at_every_scan() -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        chain = cluster.plain("t1")
+        cluster.route(chain, Step.RESERVE)
+        cluster.short = {1}
+        await cluster.scan()
+        await cluster.scan(after_s=courier.SHORT_AGAIN_S / 2)
+        assert cluster.sent == [(1, [Step.DECIDE])]
+        await cluster.scan(after_s=courier.SHORT_AGAIN_S)
+        assert cluster.sent == [(1, [Step.DECIDE])] * 2
+        assert cluster.states(chain) == [State.RESERVED, State.NONE]
+        cluster.short.clear()
+        await cluster.scan()
+        assert cluster.states(chain) == [State.COMMITTED, State.POSTED]
+
+    run(story())
+
+
+def test_a_chain_that_a_bucket_stays_short_for_is_aborted() -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        chain = cluster.plain("t1")
+        cluster.route(chain, Step.RESERVE)
+        cluster.short = {1}
+        await cluster.scan()
+        await cluster.scan(after_s=courier.SHORT_ENDS_AFTER_S / 2)
+        assert cluster.states(chain) == [State.RESERVED, State.NONE]
+        await cluster.scan(after_s=courier.SHORT_ENDS_AFTER_S / 2)
+        assert cluster.states(chain) == [State.RELEASED, State.TOMBSTONE]
+        word = cluster.word(1, chain)
+        assert word is not None
+        assert word.reason == Outcome.CHAIN_ABORTED
+        assert cluster.groups.account(0, A) == Account(credits=FUNDS, flags=DEBITS_LIMITED)
+        await cluster.scan()
+        assert cluster.couriers[0]._short == {}, "what has ended is forgotten"
+
+    run(story())
