@@ -12,8 +12,11 @@ ROWS_MAX: Final = 1 << 16
 BEHIND_S_MAX: Final = 5.0
 """How long they are tried: then a courier has taken over."""
 
-TOGETHER_S: Final = 0.01
-"""Last steps of small batches go at multiples of this, so that those of many callers share requests and log records."""
+TOGETHER_S: Final = 0.05
+"""Last steps of small batches go at multiples of this, so that those of many callers share requests and log records:
+sent at once, they would meet the first steps of what the same callers post next, and make them wait."""
+SOON_S: Final = 0.01
+"""As above, where something may follow soon: a hold can be committed only once all of its groups have it."""
 LARGE_ROWS: Final = 256
 """A batch of so many is not kept waiting."""
 
@@ -34,15 +37,15 @@ class Behind:
         """Transfers that did not fit, or could not be sent in time."""
         self._running: set[asyncio.Task[None]] = set()
 
-    def send(self, rows: int, finish: Finish) -> None:
-        """Finish chains of so many transfers; returns at once."""
+    def send(self, rows: int, finish: Finish, together_s: float = SOON_S) -> None:
+        """Finish chains of so many transfers; returns at once. Few of them go at a multiple of `together_s`."""
         if not rows:
             return
         if self.rows + rows > ROWS_MAX:
             self.left_to_couriers += rows
             return
         self.rows += rows
-        task = asyncio.create_task(self._finish(rows, finish))
+        task = asyncio.create_task(self._finish(rows, finish, together_s))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -51,11 +54,11 @@ class Behind:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def _finish(self, rows: int, finish: Finish) -> None:
+    async def _finish(self, rows: int, finish: Finish, together_s: float) -> None:
         loop = asyncio.get_running_loop()
         try:
             if rows < LARGE_ROWS:
-                await asyncio.sleep(TOGETHER_S - loop.time() % TOGETHER_S)
+                await asyncio.sleep(together_s - loop.time() % together_s)
             await finish(loop.time() + BEHIND_S_MAX)
         except CallFailed as failed:
             self.left_to_couriers += rows

@@ -26,6 +26,8 @@ from router.chains_sending import Lane, Replies, SentAs
 
 OTHER: Final = 0
 DECIDER: Final = 1
+HOLDS: Final = 1
+"""The family of RESERVEs (`plain_families`)."""
 STUCK_PAUSE_S: Final = 0.02
 _TO_DECIDER: Final = np.zeros(len(Step), np.bool_)
 _TO_DECIDER[[Step.DECIDE, Step.ABORT, Step.ASK]] = True
@@ -124,6 +126,11 @@ class PlainRun:
             await self._round(deadline_s)
             if not (self._states != before).any():
                 return
+
+    @property
+    def has_holds(self) -> bool:
+        """Whether callers may soon commit or release something of this."""
+        return bool((self._families == HOLDS).any())
 
     def rows_left(self) -> int:
         """Return how many rows `to_the_end` has something to send for."""

@@ -17,7 +17,7 @@ from engine.core.records import Words
 from engine.rpc.answers import no_results
 from engine.rpc.faults import CallFailed, Fault, Reason, at_item, fate_unknown, stale_placement
 from router.chains import PlainPart, Rows, internal_alone, sort_chains
-from router.chains_behind import Behind
+from router.chains_behind import SOON_S, TOGETHER_S, Behind
 from router.chains_driven import (
     DrivenChain,
     LaneOf,
@@ -247,7 +247,7 @@ class BatchRun:
             return
         run = PlainRun(self.words[rows], ways, _TABLE, self._sent_as, self._deadline_ns, self._reroutes)
         await run.until_answered(self._deadline_s)
-        self._network.behind.send(run.rows_left(), run.to_the_end)
+        self._network.behind.send(run.rows_left(), run.to_the_end, SOON_S if run.has_holds else TOGETHER_S)
         self._take_plain(rows, run, part.decider)
         replayed = run.replayed
         await _all(
