@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.service.flight import Answer, Results
+from engine.service.handover import Handover
 
 T = TypeVar("T")
 LOG: Final = logging.getLogger(__name__)
@@ -99,8 +100,7 @@ class Applier:
         self._queued_bytes = 0
         self._paused = False
         self._unsaved, self._unsaved_bytes, self._save_at_s, self._handled_bytes = 0, 0, 0.0, 0
-        self._handed_index = machine.applied_index
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._handover = Handover(machine.applied_index, loop)
         self._thread = threading.Thread(target=self._run, name="apply", daemon=True)
         self.pause: Callable[[], None] | None = None
         self.resume: Callable[[], None] | None = None
@@ -122,17 +122,14 @@ class Applier:
         """Take one committed record, in log order: the log's `apply` callback."""
         self._queued_bytes += len(record)
         self._queue.put(Committed(log_index, term, record))
-        self._handed_index = log_index
-        if self._waiting:
-            self._wake()
+        self._handover.reached(log_index)
         if self.pause is not None and not self._paused and self._queued_bytes > QUEUE_BYTES_MAX:
             self._paused = True
             self.pause()
 
     def jumped_to(self, log_index: int) -> None:
         """Note that a snapshot brought the state to `log_index`: what it covers is not handed over any more."""
-        self._handed_index = max(self._handed_index, log_index)
-        self._wake()
+        self._handover.reached(log_index)
 
     async def run(self, job: Callable[[], T]) -> T:
         """Run a job on the apply thread, after all records put so far; returns or raises what it does."""
@@ -142,10 +139,7 @@ class Applier:
 
     async def handed_over(self, log_index: int) -> None:
         """Return once all records up to `log_index` were put: a job put from then on sees them."""
-        if log_index > self._handed_index:
-            done: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.append((log_index, done))
-            await done
+        await self._handover.until(log_index)
 
     # -- on the thread
 
@@ -214,14 +208,6 @@ class Applier:
         return self._machine.apply(*committed)
 
     # -- on the loop
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for log_index, done in waiting:
-            if log_index > self._handed_index and not done.done():
-                self._waiting.append((log_index, done))
-            elif not done.done():
-                done.set_result(None)
 
     def _told(self, answers: list[Answer], hashes: list[tuple[int, bytes]], handled_bytes: int) -> None:
         if self.note_state_hash is not None:

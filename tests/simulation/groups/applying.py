@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from engine.exit_codes import EngineStopped
 from engine.service.applier import Committed, Machine
 from engine.service.flight import Answer
+from engine.service.handover import Handover
 from tests.simulation.groups.process import CURRENT, Process
 
 T = TypeVar("T")
@@ -41,8 +42,7 @@ class SimulatedApplier:
         self._process, self._machine, self._loop = process, machine, loop
         self._answered, self._failed = answered, failed
         self._queue: deque[Committed | Callable[[], None]] = deque()
-        self._handed_index = machine.applied_index
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._handover = Handover(machine.applied_index, loop)
         self._due = False
         self.turn_s_max = TURN_S_MAX
         self.pause: Callable[[], None] | None = None
@@ -61,13 +61,7 @@ class SimulatedApplier:
     def put(self, log_index: int, term: int, record: bytes | memoryview) -> None:
         """See `Applier.put`."""
         self._queue.append(Committed(log_index, term, bytes(record)))
-        self._handed_index = log_index
-        waiting, self._waiting = self._waiting, []
-        for wanted, done in waiting:
-            if wanted > log_index:
-                self._waiting.append((wanted, done))
-            elif not done.done():
-                done.set_result(None)
+        self._handover.reached(log_index)
         self._turn_soon()
 
     async def run(self, job: Callable[[], T]) -> T:
@@ -87,10 +81,7 @@ class SimulatedApplier:
 
     async def handed_over(self, log_index: int) -> None:
         """See `Applier.handed_over`."""
-        if log_index > self._handed_index:
-            done: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.append((log_index, done))
-            await done
+        await self._handover.until(log_index)
 
     def _turn_soon(self) -> None:
         if not self._due:
