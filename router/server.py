@@ -73,6 +73,7 @@ class Router:
 
     async def _stay_fresh(self) -> None:
         fresh = asyncio.create_task(self._directory.keep_fresh())
+        splits = asyncio.create_task(self._buckets.keep_fresh())
         try:
             await self._directory.answered.wait()
             for service in ("", POSTING_SERVICE, ADMIN_SERVICE):
@@ -80,6 +81,7 @@ class Router:
             await fresh
         finally:
             fresh.cancel()
+            splits.cancel()
 
     def _add_services(self) -> None:
         limits = self._config.limits
