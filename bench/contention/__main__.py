@@ -4,8 +4,8 @@ The mixes run in turn on one cluster and are told as ratios to the uniform mix; 
 open loop; one funded account is spent to zero by many callers. After each of them every balance is compared with what
 the answers add up to: figures of a run that lost or doubled a cent are void.
 
-Accounts are not split here, so what needs buckets is not among the figures, and what was measured without them has the
-ending `_without_buckets`.
+What was measured before accounts were split has the ending `_without_buckets`; then the account of the fees and the one
+that pays everybody are split, and the hot mixes run again. The drain runs on a cluster of its own, of many groups.
 """
 
 import argparse
@@ -21,11 +21,11 @@ import numpy as np
 
 from bench.bulk import open_stub
 from bench.cluster import BenchCluster, running_cluster
-from bench.contention.accounts import cast_of, create
+from bench.contention.accounts import FEES, PAYER, PURSE, cast_of, create, split
 from bench.contention.books import Books
 from bench.contention.checks import Moved, Verdict, check
-from bench.contention.drain import drain
-from bench.contention.figures import drain_figures, payroll_figures, ratio_figures
+from bench.contention.drain import Drained, drain
+from bench.contention.figures import HOT, drain_figures, payroll_figures, ratio_figures
 from bench.contention.mixes import Mix, Shares
 from bench.contention.page import page
 from bench.contention.payroll import Payroll, PayrollOptions, PayrollRun
@@ -34,6 +34,7 @@ from bench.contention.sending import Sender
 
 MIXES: Final = (UNIFORM, "zipf", "hot-credit", "hot-debit-limited")
 WORKLOADS: Final = (*MIXES, "payroll", "drain")
+DRAIN_ACCOUNTS: Final = 200
 LIVE_SAMPLES_MIN: Final = 10_000
 
 
@@ -45,6 +46,8 @@ def main() -> None:
         running_cluster(Path(name), replicas=options.replicas, groups=options.groups) as cluster,
     ):
         figures, ratios, payroll = asyncio.run(_run(cluster, options))
+    if "drain" in options.workloads and options.buckets > 1:
+        figures |= _drain_of_buckets(options)
     folder = Path(options.report)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contention.json").write_text(json.dumps(figures) + "\n")
@@ -53,6 +56,34 @@ def main() -> None:
     print(json.dumps(figures))
     if figures["differences"] or not figures["books_balanced"]:
         sys.exit("the balances differ from the answers: the figures above are void")
+
+
+def _drain_of_buckets(options: argparse.Namespace) -> dict[str, object]:
+    """Drain a split account on a cluster of its own, of as many groups as it has buckets."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-drain-") as name,
+        running_cluster(Path(name), replicas=1, groups=options.buckets) as cluster,
+    ):
+        drained, verdict = asyncio.run(_drain_split(cluster, options))
+    if verdict.differences or not verdict.balanced:
+        sys.exit("the balances of the drain differ from the answers: its figures are void")
+    return {"drain_buckets": options.buckets, **drain_figures(drained, without=False)}
+
+
+async def _drain_split(cluster: BenchCluster, options: argparse.Namespace) -> tuple[Drained, Verdict]:
+    cast = cast_of(cluster, ordinary=DRAIN_ACCOUNTS, employees=0, seed=options.seed)
+    channel, stub = open_stub(cluster.router)
+    async with channel:
+        await create(stub, cast)
+    await split(cluster.router, [cast.ids[PURSE].tobytes()], options.buckets)
+    rng, sender, moved = np.random.default_rng(options.seed), Sender(cluster.router), Moved(cast.ids)
+    books = Books(cluster.router, options.buckets)
+    mix = Mix(cast, Shares(0.0, -1.0, 0.0, options.zipf_exponent), rng)
+    drained = await drain(sender, cast, mix, moved, money=options.drain_money)
+    verdict = await check(cluster.router, books, moved)
+    await sender.close()
+    await books.close()
+    return drained, verdict
 
 
 async def _run(
@@ -72,6 +103,13 @@ async def _run(
     if set(wanted) & set(MIXES):
         ratios = await Rounds(sender, books, cast, mix, moved, _ratio_options(options)).run()
         figures |= ratio_figures(ratios)
+        verdicts.append(await check(cluster.router, books, moved))
+    hot = tuple(name for name in HOT if name in wanted)
+    if hot and options.groups > 1:
+        await split(cluster.router, [cast.ids[number].tobytes() for number in (FEES, PAYER)], options.groups)
+        measured = _ratio_options(options)._replace(mixes=hot, split=(FEES, PAYER))
+        again = await Rounds(sender, books, cast, mix, moved, measured).run()
+        figures |= ratio_figures(again, without=False)
         verdicts.append(await check(cluster.router, books, moved))
     if "payroll" in wanted:
         payroll = await PayrollRun(sender, cast, mix, moved, _payroll_options(options), options.seed).run()
@@ -134,6 +172,7 @@ def _options() -> argparse.Namespace:
     payroll.add_argument("--payroll-s", type=float, default=32.0, help="payrolls on end")
     payroll.add_argument("--cards-share", type=float, default=0.5, help="of payers: a reservation and its capture")
     payroll.add_argument("--capture-s", type=float, default=1.0)
+    parser.add_argument("--buckets", type=int, default=16, help="groups of the drain of a split account; 1: none")
     parser.add_argument("--drain-money", type=int, default=3000, help="what 64 callers spend, one by one")
     return parser.parse_args()
 

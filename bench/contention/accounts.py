@@ -2,18 +2,20 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 
-from bench.bulk import ACCOUNTS_A_CALL, create_accounts
+from bench.bulk import ACCOUNTS_A_CALL, create_accounts, open_stub
 from bench.cluster import BenchCluster
 from bench.contention.sending import AGAIN, PAUSE_S
 from bench.cross import groups_of
-from postingengine.v1 import posting_service_pb2_grpc
+from postingengine.v1 import admin_service_pb2_grpc, posting_service_pb2_grpc
 from postingengine.v1.account_pb2 import AccountFlag
+from postingengine.v1.admin_service_pb2 import SplitAccountRequest
 
 LEDGER: Final = 1
 FEES: Final = 0
@@ -65,6 +67,15 @@ async def create(stub: "posting_service_pb2_grpc.PostingServiceAsyncStub", cast:
     limited[cast.employees.start : cast.employees.stop] = True
     await _create(stub, cast.ids[~limited])
     await _create(stub, cast.ids[limited], AccountFlag.ACCOUNT_FLAG_DEBITS_MUST_NOT_EXCEED_CREDITS)
+
+
+async def split(address: str, accounts: Sequence[bytes], groups: int) -> None:
+    """Split accounts through a router; raises `grpc.aio.AioRpcError`."""
+    channel, _ = open_stub(address)
+    async with channel:
+        admin = admin_service_pb2_grpc.AdminServiceStub(channel)
+        for account in accounts:
+            await admin.SplitAccount(SplitAccountRequest(account=account, buckets=groups), timeout=CREATED_S_MAX)
 
 
 async def _create(

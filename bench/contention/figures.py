@@ -1,4 +1,4 @@
-"""The figures of the one JSON line. What needs buckets is absent while there are none."""
+"""The figures of the one JSON line. What was measured without buckets has an ending that says so."""
 
 import statistics
 from typing import Final
@@ -12,24 +12,26 @@ HOT: Final = ("hot-credit", "hot-debit-limited")
 DIGITS: Final = 3
 
 
-def ratio_figures(ratios: Ratios) -> dict[str, object]:
+def ratio_figures(ratios: Ratios, *, without: bool = True) -> dict[str, object]:
     """Rates, and ratios to the uniform rate of the same round: the median, the lowest and the highest of the rounds."""
     figures: dict[str, object] = {}
+    of_hot = WITHOUT if without else ""
     for mix, per_s in ratios.per_s.items():
         name = mix.replace("-", "_")
-        figures[f"{name}_transfers_per_s"] = round(statistics.median(per_s))
+        ending = of_hot if mix in HOT else ""
+        if mix != UNIFORM or without:
+            figures[f"{name}_transfers_per_s{ending}"] = round(statistics.median(per_s))
         if mix == UNIFORM:
             continue
-        ending = WITHOUT if mix in HOT else ""
         of_rounds = ratios.of_rounds(mix)
         figures[f"{name}_vs_uniform{ending}"] = round(ratios.ratio(mix), DIGITS)
         figures[f"{name}_vs_uniform_range{ending}"] = [round(min(of_rounds), DIGITS), round(max(of_rounds), DIGITS)]
         figures[f"{name}_cross_share{ending}"] = round(ratios.crossing[mix], DIGITS)
     if ratios.last_stretch is not None and ratios.last_uniform is not None:
         last = ratios.last_stretch.per_s / ratios.last_uniform.per_s
-        figures[f"hot_debit_limited_last_stretch_vs_uniform{WITHOUT}"] = round(last, DIGITS)
-        figures["hot_debit_limited_last_stretch_refused"] = ratios.refused
-        figures["hot_debit_limited_last_stretch_left"] = ratios.left
+        figures[f"hot_debit_limited_last_stretch_vs_uniform{of_hot}"] = round(last, DIGITS)
+        figures[f"hot_debit_limited_last_stretch_refused{of_hot}"] = ratios.refused
+        figures[f"hot_debit_limited_last_stretch_left{of_hot}"] = ratios.left
     return figures
 
 
@@ -47,13 +49,14 @@ def payroll_figures(payroll: Payroll) -> dict[str, object]:
     return figures
 
 
-def drain_figures(drained: Drained) -> dict[str, object]:
+def drain_figures(drained: Drained, *, without: bool = True) -> dict[str, object]:
     """What the drain saw."""
+    ending = WITHOUT if without else ""
     return {
-        f"drain_false_refusals{WITHOUT}": drained.false_refusals,
-        f"drain_overdrafts{WITHOUT}": drained.overdrafts,
-        f"drain_left{WITHOUT}": drained.left,
-        "drain_posted": drained.posted,
-        "drain_refused": drained.refused,
-        "drain_transfers_per_s": round(drained.posted / drained.seconds),
+        f"drain_false_refusals{ending}": drained.false_refusals,
+        f"drain_overdrafts{ending}": drained.overdrafts,
+        f"drain_left{ending}": drained.left,
+        f"drain_posted{ending}": drained.posted,
+        f"drain_refused{ending}": drained.refused,
+        f"drain_transfers_per_s{ending}": round(drained.posted / drained.seconds),
     }

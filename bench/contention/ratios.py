@@ -26,6 +26,8 @@ WARM_UPS: Final = 2
 WARM_UP_BATCHES: Final = 4
 SLICE_BATCHES_MIN: Final = 3
 SLICE_BATCHES_MAX: Final = 64
+SPARE_ONE_IN: Final = 2
+"""So much more than the rounds spend is there while they run: funds are ample to the end."""
 LAST_STRETCH_PART: Final = 2
 """Of the last stretch, about one transfer in so many finds money."""
 
@@ -41,6 +43,8 @@ class RatioOptions(NamedTuple):
     in_flight: int
     rate: float
     """Rows a second, of every mix; 0: as fast as they go."""
+    split: tuple[int, ...] = ()
+    """Accounts that have buckets: transfers with them run in one group."""
 
 
 class Ratios(NamedTuple):
@@ -80,19 +84,22 @@ class Rounds:
         names = (UNIFORM, *self._options.mixes)
         counts = {name: await self._batches_a_slice(name) for name in names}
         slices = {name: [self._batches(name, counts[name]) for _ in range(self._options.rounds)] for name in names}
-        await self._fund([batch for one in slices.get(LIMITED, ()) for batch in one])
+        spent = [batch for one in slices.get(LIMITED, ()) for batch in one]
+        await self._fund(spent + spent[::SPARE_ONE_IN])
         per_s: dict[str, list[float]] = {name: [] for name in names}
         for number in range(self._options.rounds):
             for name in (*names[number % len(names) :], *names[: number % len(names)]):
                 per_s[name].append((await self._post(slices[name][number])).per_s)
                 print(f"round {number + 1}: {name} at {per_s[name][-1]:,.0f} transfers a second", file=sys.stderr)
         crossing = {
-            name: crossing_share(self._cast, [batch for one in slices[name] for batch in one]) for name in names
+            name: crossing_share(self._cast, [batch for one in slices[name] for batch in one], self._options.split)
+            for name in names
         }
         if LIMITED not in names:
             return Ratios(per_s, crossing, None, None, 0, 0)
         beside = await self._post(self._batches(UNIFORM, counts[UNIFORM]))
         last = self._batches(LIMITED, counts[LIMITED])
+        await self._take_back()
         await self._fund(last[::LAST_STRETCH_PART])
         stretch = await self._post(last, may_refuse=True)
         refused = sum(int((outcomes != Outcome.POSTED).sum()) for outcomes in stretch.outcomes)
@@ -118,6 +125,12 @@ class Rounds:
         money = sum(int(batch[:, 6].sum()) for batch in batches)
         if money:
             await self._post([self._mix.between(np.array([[BANK, PAYER]]), np.array([money]))])
+
+    async def _take_back(self) -> None:
+        """Leave the limited account with nothing."""
+        left = int(self._moved.change[PAYER])
+        if left:
+            await self._post([self._mix.between(np.array([[PAYER, BANK]]), np.array([left]))])
 
     async def _post(self, batches: Sequence[Words], *, may_refuse: bool = False) -> Slice:
         """Post a slice; its time ends when nothing of it is on its way any more, or the next mix would pay for it."""
