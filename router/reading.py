@@ -18,6 +18,7 @@ from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
 from router.placement import Placement
 from router.split_reading import Ask, SplitReading
+from router.split_updates import SplitUpdates
 
 SERVICE: Final = "/postingengine.v1.PostingService/"
 REQUEST_ITEMS_MAX: Final = 8190
@@ -31,6 +32,7 @@ class Reading:
     def __init__(self, directory: Directory, limits: LimitsConfig, buckets: Buckets) -> None:
         """Ask the groups of `directory`."""
         self._directory, self._limits, self._buckets = directory, limits, buckets
+        self._updates = SplitUpdates(directory, buckets)
         self._split = SplitReading(buckets, lambda: sorted(directory.clients))
 
     def handlers(self) -> dict[str, Handler]:
@@ -56,20 +58,32 @@ class Reading:
 
         ids = [one.id for one in whole.accounts]
         found = await self._ask("CreateAccounts", ids, part, posting_service_pb2.CreateAccountsResponse, context)
-        return _joined_account_results(answer, len(ids), found)
+        answer.results.extend(_account_results(answer, len(ids), found))
+        return answer.SerializeToString()
 
     async def update_accounts(self, request: bytes, context: ServerContext) -> bytes:
-        """Update each account in its group."""
+        """Update each account in its group; of split ones the other buckets, too."""
         whole = _parsed(posting_service_pb2.UpdateAccountsRequest, request)
-        answer = posting_service_pb2.UpdateAccountsResponse()
+        deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
+        kept_back = await self._updates.before(whole.updates, deadline_s)
+        sent = [item for item in range(len(whole.updates)) if item not in kept_back]
 
         def part(items: Sequence[int]) -> posting_service_pb2.UpdateAccountsRequest:
-            updates = [whole.updates[item] for item in items]
+            updates = [whole.updates[sent[item]] for item in items]
             return posting_service_pb2.UpdateAccountsRequest(updates=updates, attempt=whole.attempt)
 
-        ids = [one.account for one in whole.updates]
-        found = await self._ask("UpdateAccounts", ids, part, posting_service_pb2.UpdateAccountsResponse, context)
-        return _joined_account_results(answer, len(ids), found)
+        answer = posting_service_pb2.UpdateAccountsResponse()
+        results = [account_pb2.AccountResult()] * len(whole.updates)
+        if sent or not kept_back:
+            ids = [whole.updates[item].account for item in sent]
+            found = await self._ask("UpdateAccounts", ids, part, posting_service_pb2.UpdateAccountsResponse, context)
+            for at, one in enumerate(_account_results(answer, len(ids), found)):
+                results[sent[at]] = one
+        failed = await self._updates.after(whole.updates, results, deadline_s) | kept_back
+        for item, fault in failed.items():
+            results[item] = account_pb2.AccountResult(fault=faults.status_of(faults.at_item(fault, item)))
+        answer.results.extend(results)
+        return answer.SerializeToString()
 
     async def get_accounts(self, request: bytes, context: ServerContext) -> bytes:
         """Read each account in its group."""
@@ -224,19 +238,19 @@ def _parsed(kind: type[M], request: bytes) -> M:
         raise CallFailed(faults.invalid(Reason.BATCH_UNREADABLE, message)) from error
 
 
-def _joined_account_results(
+def _account_results(
     answer: posting_service_pb2.CreateAccountsResponse | posting_service_pb2.UpdateAccountsResponse,
     count: int,
     found: Sequence[tuple[list[int], Any]],
-) -> bytes:
+) -> list[account_pb2.AccountResult]:
+    """Put the groups' results into the order of the items; notes the log indexes in `answer`."""
     results: list[account_pb2.AccountResult] = [account_pb2.AccountResult()] * count
     for items, one in found:
         if not isinstance(one, Fault):
             answer.log_indexes.extend(one.log_indexes)
         for number, item in enumerate(items):
             results[item] = _account_result(one, number, item)
-    answer.results.extend(results)
-    return answer.SerializeToString()
+    return results
 
 
 def _account_result(one: Any, number: int, item: int) -> account_pb2.AccountResult:

@@ -88,6 +88,8 @@ class Reason(StrEnum):
     """The account was split before, and a split is for ever."""
     ACCOUNT_NOT_SPLIT = "ACCOUNT_NOT_SPLIT"
     """The account was never split: there is nothing to merge."""
+    ACCOUNT_NOT_FROZEN = "ACCOUNT_NOT_FROZEN"
+    """A split account is frozen before it is closed."""
     MERGE_UNFINISHED = "MERGE_UNFINISHED"
     """Reservations are open on other buckets still: what could be brought home is there, ask again later."""
     BUCKETS_CONTENDED = "BUCKETS_CONTENDED"
