@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import grpc
@@ -165,24 +165,30 @@ def _next_token(group: int, groups: Sequence[int], token: str) -> str:
 
 def _joined_audits(groups: Sequence[int], found: Sequence[bytes | BaseException]) -> admin_service_pb2.AuditResponse:
     joined = admin_service_pb2.AuditResponse()
-    for group, one in zip(groups, found, strict=True):
+    for group, one in _told(groups, found):
         if isinstance(one, bytes):
             joined.groups.extend(admin_service_pb2.AuditResponse.FromString(one).groups)
-        elif isinstance(one, CallFailed):
-            failed = joined.groups.add(fault=faults.status_of(one.fault))
-            failed.read_at.group = group
         else:
-            raise one
+            joined.groups.add(fault=faults.status_of(one)).read_at.group = group
     return joined
 
 
 def _joined_heat(groups: Sequence[int], found: Sequence[bytes | BaseException]) -> admin_service_pb2.ReportHeatResponse:
     joined = admin_service_pb2.ReportHeatResponse()
-    for group, one in zip(groups, found, strict=True):
+    for group, one in _told(groups, found):
         if isinstance(one, bytes):
             joined.groups.extend(admin_service_pb2.ReportHeatResponse.FromString(one).groups)
+        else:
+            joined.groups.add(group=group, fault=faults.status_of(one))
+    return joined
+
+
+def _told(groups: Sequence[int], found: Sequence[bytes | BaseException]) -> Iterator[tuple[int, bytes | faults.Fault]]:
+    """Yield each group's answer, or its fault; raise what is neither."""
+    for group, one in zip(groups, found, strict=True):
+        if isinstance(one, bytes):
+            yield group, one
         elif isinstance(one, CallFailed):
-            joined.groups.add(group=group, fault=faults.status_of(one.fault))
+            yield group, one.fault
         else:
             raise one
-    return joined

@@ -14,10 +14,20 @@ from engine.rpc.faults import Fault, fate_unknown
 
 RECORD_WAIT_S_MAX: Final = 60.0
 """A record whose fate the log has not told after so long is given up as unknown."""
+SMALL_RECORDS_IN_FLIGHT_MAX: Final = 1
+"""Records of one lane less than half full that may be in flight."""
 FATE_UNKNOWN: Final = "the log could not say whether this was logged; retry the same ids"
 
 Results: TypeAlias = "npt.NDArray[np.void] | StepAnswers"
 """What applying a record gave: for EVENTS one row of dtype `RESULT` per row, for STEPS one answer per step."""
+
+
+def goes_now(in_flight: int, waiting: int, target: int) -> bool:
+    """Whether what waits in a lane, if anything does, should be a record now: at rest at once, else if it half fills one.
+
+    in_flight: how many of the lane's records are; waiting, target: in the same unit.
+    """
+    return in_flight < SMALL_RECORDS_IN_FLIGHT_MAX or waiting * 2 >= target
 
 
 class Answer(NamedTuple):

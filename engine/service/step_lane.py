@@ -23,11 +23,9 @@ from engine.core.step_record import STEP, STEP_AMOUNT, StepRecord, encode_steps,
 from engine.core.word import Step
 from engine.failpoints import Failpoint
 from engine.rpc.faults import CallFailed, Fault, Logged, deadline_passed, fate_unknown, overloaded
-from engine.service.flight import FATE_UNKNOWN, Results, Ticket
+from engine.service.flight import FATE_UNKNOWN, Results, Ticket, goes_now
 from engine.service.submission import Caller
 
-SMALL_RECORDS_IN_FLIGHT_MAX: Final = 1
-"""STEPS records less than half full that may be in flight."""
 RECORDS_TOGETHER: Final = 3
 """A record of steps may be so many times as long as one of transfers: steps are a half longer, and what a record costs
 by itself, on each replica, is twice as much; so that a record has about two thousand of them."""
@@ -161,10 +159,8 @@ class StepLane:
 
     @property
     def ready(self) -> bool:
-        """Whether a record should go now: at rest at once, under load when it is at least half full."""
-        if not self._queue:
-            return False
-        return self._in_flight < SMALL_RECORDS_IN_FLIGHT_MAX or self._waiting_bytes * 2 >= self._bytes_target
+        """Whether a record should go now."""
+        return self.waits and goes_now(self._in_flight, self._waiting_bytes, self._bytes_target)
 
     def admit(self, submission: StepSubmission) -> None:
         """Let steps wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""

@@ -15,11 +15,9 @@ from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.records import RECORD_BYTES, Words
 from engine.rpc.faults import Fault, deadline_passed
 from engine.service.admission import AdmissionQueue
-from engine.service.flight import Results, Ticket
+from engine.service.flight import Results, Ticket, goes_now
 from engine.service.submission import Caller, MissingRows, Submission, words_of_results
 
-SMALL_RECORDS_IN_FLIGHT_MAX: Final = 1
-"""Records less than half full that may be in flight."""
 LOG_RECORD_ROWS_MAX: Final = LOG_RECORD_BYTES_MAX // RECORD_BYTES
 _DEADLINE_PASSED: Final = "the deadline passed before this was logged; retry with a longer one"
 
@@ -59,10 +57,8 @@ class TransferLane:
 
     @property
     def ready(self) -> bool:
-        """Whether a record should go now: at rest at once, under load when it is at least half full."""
-        if not self._queue:
-            return False
-        return self._in_flight < SMALL_RECORDS_IN_FLIGHT_MAX or self._queue.waiting_rows * 2 >= self._rows_target
+        """Whether a record should go now."""
+        return self.waits and goes_now(self._in_flight, self._queue.waiting_rows, self._rows_target)
 
     def admit(self, words: Words, caller: Caller, deadline_s: float) -> "asyncio.Future[Submission]":
         """Let rows wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""
