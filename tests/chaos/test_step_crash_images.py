@@ -23,7 +23,7 @@ PROCESS_S_MAX = 120
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> list[Logged]:
-    with world(tmp_path_factory.mktemp("world"), seed=5, records=RECORDS) as lived:
+    with world(tmp_path_factory.mktemp("world"), seed=5, records=RECORDS, splits=True) as lived:
         return lived.logs[GROUP]
 
 

@@ -1,12 +1,24 @@
 """What a bucket of a split account does in one group, told to model and kernel at once (decision 12)."""
 
+import hashlib
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.core import model_rules
-from engine.core.buckets import bucket_request_id, bucket_row, group_of_share, is_internal_id, is_share_id, share_id
+from engine.core.buckets import (
+    BUCKET_STATE,
+    Presence,
+    bucket_request_id,
+    bucket_row,
+    group_of_share,
+    is_internal_id,
+    is_share_id,
+    share_id,
+)
 from engine.core.model_rules import Rules
 from engine.core.model_state import Account, Event, unpack
 from engine.core.model_steps import StepModel
@@ -22,6 +34,7 @@ from tests.core_story import chain as linked
 from tests.core_twins import Given, Twins, run_history
 from tests.unit.test_core_steps import FAR, OURS, FarStory
 
+GOLDEN = Path(__file__).parent.parent / "golden"
 LIMITED = AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS
 CAPPED = AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS
 SHOP = ELSEWHERE[0]
@@ -394,3 +407,16 @@ def given_back_twice() -> None:
     given.check(story.model)
     assert story.states(Order(Step.RELEASE, OURS, chain)) == [State.RELEASED]
     given.check(story.model)
+
+
+def test_formats_of_buckets_are_for_ever() -> None:
+    """A BUCKET record and what ReadBuckets tells of a bucket, as their first version had them."""
+    record, state = (GOLDEN / "bucket_1.hex").read_text().split()
+    account, flags = bytes(range(16)), LIMITED | AccountFlag.CLOSED
+    assert bucket_row(account, ledger=0x01020304, code=0x0506, flags=flags, version=0x0708090A).hex() == record
+    fields = np.arange(1, BUCKET_STATE.itemsize // 8 + 1, dtype=np.uint64).view(BUCKET_STATE)[0]
+    told = " ".join(f"{name}={fields[name].tobytes().hex()}" for name in BUCKET_STATE.names or ())
+    assert hashlib.sha256(told.encode()).hexdigest() == state
+    assert (Kind.BUCKET, AccountFlag.BUCKET, AccountFlag.SHARE, ResultFlag.SHORT, SHORT) == (66, 32, 64, 8, 4)
+    assert (Outcome.BUCKET_MADE, Outcome.ACCOUNT_IS_INTERNAL) == (5, 156)
+    assert [presence.value for presence in Presence] == [0, 1, 2, 3]
