@@ -133,7 +133,7 @@ class HotAccountsConfig(_Section, frozen=True):
     windows_min: int = 3
     """for at least so many windows on end."""
     accounts_max: int = 16
-    """At most so many accounts of a group, the hottest, are to be split."""
+    """At most so many accounts of a group, the hottest, are to be split; of the cluster, by `automatic`."""
 
     def __post_init__(self) -> None:
         """Read YAML's false as OFF."""
@@ -328,8 +328,6 @@ def _limit_problems(limits: LimitsConfig) -> Iterator[str]:
 
 
 def _hot_accounts_problems(hot: HotAccountsConfig) -> Iterator[str]:
-    if hot.policy is HotAccountsPolicy.AUTOMATIC:
-        yield "hot_accounts: policy automatic needs accounts to be split, which this version cannot do; make it advise"
     for key in ("window_s", "share_percent_min", "transfers_per_s_min", "windows_min", "accounts_max"):
         if getattr(hot, key) < 1:
             yield f"hot_accounts: {key} must be at least 1"

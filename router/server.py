@@ -22,6 +22,7 @@ from router.directory import Directory
 from router.lanes import Lanes
 from router.posting import Posting
 from router.reading import Reading
+from router.rebalancing import Rebalancing
 from router.splitting import Splitting
 
 POSTING_SERVICE: Final = "postingengine.v1.PostingService"
@@ -43,6 +44,8 @@ class Router:
         self._config, self._address = config, section.grpc
         self._directory = Directory(config)
         self._buckets = Buckets(self._directory, Lanes(self._directory), Behind())
+        self._splitting = Splitting(self._directory, config.limits, self._buckets)
+        self._rebalancing = Rebalancing(self._directory, self._buckets, self._splitting)
         self._posting = Posting(self._directory, config.limits, self._buckets)
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._health = health.aio.HealthServicer()
@@ -73,7 +76,7 @@ class Router:
 
     async def _stay_fresh(self) -> None:
         fresh = asyncio.create_task(self._directory.keep_fresh())
-        splits = asyncio.create_task(self._buckets.keep_fresh())
+        behind = [asyncio.create_task(one) for one in (self._buckets.keep_fresh(), self._rebalancing.keep_on())]
         try:
             await self._directory.answered.wait()
             for service in ("", POSTING_SERVICE, ADMIN_SERVICE):
@@ -81,7 +84,8 @@ class Router:
             await fresh
         finally:
             fresh.cancel()
-            splits.cancel()
+            for task in behind:
+                task.cancel()
 
     def _add_services(self) -> None:
         limits = self._config.limits
@@ -90,7 +94,7 @@ class Router:
         methods = {name: _unary(calls.admitted(handler)) for name, handler in unary.items()}
         methods["StreamTransfers"] = grpc.stream_stream_rpc_method_handler(posting.stream_transfers)
         administration = Administration(self._directory, limits).handlers()
-        administration |= Splitting(self._directory, limits, self._buckets).handlers()
+        administration |= self._splitting.handlers()
         self._server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(POSTING_SERVICE, methods),

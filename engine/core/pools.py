@@ -80,8 +80,12 @@ def bound_of(first: Collection, second: Collection, side: Side) -> int:
     """
     overdraft = max(sum(one.overdraft for one in first), sum(one.overdraft for one in second))
     got = sum(_got(one.head, side) + one.given_back for one in second)
-    given = sum(_out(one.head, side) + one.given_back for one in first)
-    return got + overdraft - given
+    return got + overdraft - sum(given_of(one, side) for one in first)
+
+
+def given_of(bucket: Bucket, side: Side) -> int:
+    """Return what callers ever spent or held on that side there: it only grows."""
+    return _out(bucket.head, side) + bucket.given_back
 
 
 def proves_short(first: Collection, second: Collection, amount: int, side: Side) -> bool:

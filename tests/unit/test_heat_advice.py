@@ -172,7 +172,6 @@ def test_the_policy_is_read_from_the_file_and_a_bare_off_means_off() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("policy: automatic", "hot_accounts: policy automatic needs accounts to be split"),
         ("policy: on", "policy is off, advise or automatic"),
         ("policy: always", "policy"),
         ("share_percent_min: 101", "share_percent_min must be at most 100"),
