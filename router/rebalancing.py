@@ -1,8 +1,8 @@
 """Keeping the buckets of split accounts near the demand of their groups, and splitting hot accounts by policy.
 
 Both run in every router, now and again, and remember nothing that matters. Ids of moves are derived from account,
-minute, giver and taker, and a bucket whose share account changed since the last look rests for a minute: so several routers do
-not move twice. What to move is `engine.core.rebalancer`'s; what to split is what the leaders advise (`hot`).
+minute, giver and taker, and a bucket whose share account changed since the last look rests for a minute: so several
+routers do not move twice. What to move is `engine.core.rebalancer`'s; what to split is what the leaders advise (`hot`).
 """
 
 import asyncio
