@@ -23,7 +23,8 @@ Results: TypeAlias = "npt.NDArray[np.void] | StepAnswers"
 
 
 def goes_now(in_flight: int, waiting: int, target: int) -> bool:
-    """Whether what waits in a lane, if anything does, should be a record now: at rest at once, else if it fills half one.
+    """Whether what waits in a lane, if anything does, should be a record now: at rest at once, else if it half
+    fills one.
 
     in_flight: how many of the lane's records are; waiting, target: in the same unit.
     """

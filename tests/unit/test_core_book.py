@@ -186,7 +186,7 @@ def test_followers_of_nothing_open_stop_a_replay() -> None:
     assert stopped.value.code == ExitCode.DATA_DAMAGED
 
 
-@pytest.mark.parametrize("kind", [0, 6, 63, 66, Kind.EXPIRE, Kind.SETTINGS, 255])
+@pytest.mark.parametrize("kind", [0, 6, 63, 67, Kind.EXPIRE, Kind.SETTINGS, 255])
 def test_a_record_of_unknown_kinds_stops_the_engine_before_anything_changes(kind: int) -> None:
     group = Group()
     names = group.accounts(5)

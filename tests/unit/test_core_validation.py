@@ -35,7 +35,10 @@ VALID = (
 )
 
 INVALID: tuple[tuple[Fault, Event], ...] = (
-    *((Fault.KIND_UNKNOWN, POST._replace(kind=kind)) for kind in (0, 6, 63, 66, Kind.EXPIRE, Kind.SETTINGS, 255)),
+    *(
+        (Fault.KIND_UNKNOWN, POST._replace(kind=kind))
+        for kind in (0, 6, 63, Kind.BUCKET, 67, Kind.EXPIRE, Kind.SETTINGS, 255)
+    ),
     *((Fault.TIMESTAMP_NOT_ZERO, event._replace(timestamp=1)) for event in (POST, CREATE)),
     *((Fault.OUTCOME_NOT_ZERO, event._replace(outcome=1)) for event in (POST, UPDATE)),
     *((Fault.LEG_NOT_ZERO, event._replace(leg=1)) for event in (POST, UPDATE)),
