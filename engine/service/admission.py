@@ -30,6 +30,11 @@ class AdmissionQueue:
         """Whether anything waits."""
         return any(self._lanes.values())
 
+    @property
+    def live_waits(self) -> bool:
+        """Whether anything waits in the live lane."""
+        return bool(self._lanes[Lane.LIVE])
+
     def admit(self, submission: Submission, now_s: float) -> None:
         """Put a submission at the end of its lane; raises `CallFailed` (RESOURCE_EXHAUSTED) where that is full."""
         lane = self._lanes[self.lane_of(submission)]

@@ -18,6 +18,11 @@ from engine.service.admission import AdmissionQueue
 from engine.service.flight import Results, Ticket, goes_now
 from engine.service.submission import Caller, MissingRows, Submission, words_of_results
 
+BULK_RECORDS_TOGETHER: Final = 2
+"""Under a backlog of bulk alone a record takes as many rows as so many would: each costs every replica something, and
+nobody is near who would notice the wait."""
+BACKLOG_RECORDS: Final = 8
+"""So many records' rows that wait are a backlog."""
 LOG_RECORD_ROWS_MAX: Final = LOG_RECORD_BYTES_MAX // RECORD_BYTES
 _DEADLINE_PASSED: Final = "the deadline passed before this was logged; retry with a longer one"
 
@@ -43,6 +48,8 @@ class TransferLane:
             live_rows_max=limits.live_batch_transfers_max,
         )
         self._rows_target = max(1, limits.log_record_bytes_target // RECORD_BYTES)
+        together = min(BULK_RECORDS_TOGETHER * self._rows_target, LOG_RECORD_ROWS_MAX // 2)
+        self._backlog_rows_target = max(self._rows_target, together)
         self._in_flight = 0
 
     @property
@@ -73,9 +80,9 @@ class TransferLane:
     def next_record(self) -> tuple[bytes, Ticket] | None:
         """Fill a record; None if all that waited had expired."""
         parts: list[Part] = []
-        rows = 0
+        rows, target = 0, self._rows_of_next()
         for lane in self._queue.lanes_in_turn():
-            rows = self._fill(lane, parts, rows)
+            rows = self._fill(lane, parts, rows, target)
         if not parts:
             return None
         self._in_flight += 1
@@ -88,18 +95,23 @@ class TransferLane:
         for submission in self._queue.drain():
             submission.give_up(fault)
 
-    def _fill(self, lane: "deque[Submission]", parts: list[Part], rows: int) -> int:
+    def _rows_of_next(self) -> int:
+        """Return how many rows make the next record full."""
+        is_backlog = self._queue.waiting_rows >= BACKLOG_RECORDS * self._rows_target and not self._queue.live_waits
+        return self._backlog_rows_target if is_backlog else self._rows_target
+
+    def _fill(self, lane: "deque[Submission]", parts: list[Part], rows: int, target: int) -> int:
         """Take rows off one lane until the record is full; returns the rows in it."""
         now_s = self._loop.time()
-        while lane and rows < self._rows_target and len(parts) < LOG_RECORD_CALLERS_MAX:
+        while lane and rows < target and len(parts) < LOG_RECORD_CALLERS_MAX:
             submission = lane[0]
             if self._is_dropped(submission, now_s):
                 lane.popleft()
                 continue
-            first, taken = submission.take(self._rows_target - rows)
+            first, taken = submission.take(target - rows)
             if not taken:  # a chain that does not fit behind what is there
                 if rows and rows + submission.first_chain_rows() > LOG_RECORD_ROWS_MAX:
-                    return self._rows_target
+                    return target
                 first, taken = submission.take(submission.first_chain_rows())
             parts.append(Part(submission, first, rows, taken))
             submission.in_flight += 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engine.core.known import RESULT
+from engine.core.limits import LOG_RECORD_BYTES_TARGET
 from engine.core.records import Flag, Kind, Words
 from engine.exit_codes import ExitCode
 from engine.replication.interface import NotProposed
@@ -98,6 +99,35 @@ async def test_a_large_batch_becomes_records_of_the_target_size_in_order() -> No
     (submission,) = await answered(bench, task)
     assert submission.results["position"].tolist() == list(range(1, 251))
     assert submission.log_index == 3
+
+
+async def test_a_backlog_of_bulk_makes_records_twice_as_full_unless_live_traffic_waits() -> None:
+    bench = Bench(log_record_bytes_target=10 * 128, log_records_in_flight_max=1, live_batch_transfers_max=4)
+    tasks = [bench.post(rows(120))]
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [20]
+    tasks.append(bench.post(rows(3, first=200)))
+    await bench.settle()
+    sizes = []
+    for _ in range(5):
+        bench.answer_next()
+        await bench.settle()
+        sizes += [len(record.rows) for record in bench.log.records()]
+    assert sizes == [10, 20, 10, 10, 10]  # with the live one; of a backlog; of 73, 63, 53 rows
+    await answered(bench, *tasks)
+
+
+@pytest.mark.parametrize("target", [128, LOG_RECORD_BYTES_TARGET, 1 << 20])
+async def test_a_record_of_a_backlog_fits_into_the_log(target: int) -> None:
+    bench = Bench(log_record_bytes_target=target, log_records_in_flight_max=1)
+    tasks = [bench.post(rows(8190, first=1 + number * 8190)) for number in range(12)]
+    await bench.settle()
+    bench.answer_next()
+    await bench.settle()
+    (record,) = bench.log.records()
+    assert target // 128 <= len(record.rows) <= max(2 * target, 1 << 20) // 128
+    for task in tasks:
+        task.cancel()
 
 
 async def test_a_chain_is_never_cut() -> None:
