@@ -267,6 +267,8 @@ class History:
         account_id = self.random.choice((*names, *self.model.accounts))
         account = self.model.accounts.get(account_id)
         limits = LIMIT_FLAGS[1 + 2 * ELSEWHERE.index(account_id)] if account_id in ELSEWHERE else 0
+        if account is not None:  # on which side it is limited never changes
+            limits = account.flags & (LIMIT_FLAGS[1] | LIMIT_FLAGS[3])
         ledger = self.random.randint(1, 4) if self.chance(20) else account.ledger if account else 1
         return Event(
             id=self.transfer_id(),
