@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from engine.config import LimitsConfig
+from engine.core.buckets import side_of
 from engine.core.outcomes import Outcome
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
@@ -17,6 +18,7 @@ from router.buckets import Buckets
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
 from router.placement import Placement
+from router.split_map import SplitMap
 from router.split_reading import Ask, SplitReading
 from router.split_updates import SplitUpdates
 
@@ -140,7 +142,8 @@ class Reading:
             raise CallFailed(failed[0])
         joined = posting_service_pb2.GetTransfersResponse(read_at=[point for one in answers for point in one.read_at])
         for item in range(len(whole.ids)):
-            joined.transfers.append(best_answer([one.transfers[item] for one in answers], failed, item, placement))
+            found_of_item = [one.transfers[item] for one in answers]
+            joined.transfers.append(best_answer(found_of_item, failed, item, placement, self._buckets.map))
         return joined.SerializeToString()
 
     async def list_entries(self, request: bytes, context: ServerContext) -> bytes:
@@ -264,10 +267,14 @@ def _account_result(one: Any, number: int, item: int) -> account_pb2.AccountResu
 
 
 def best_answer(
-    answers: Sequence[posting_service_pb2.TransferAnswer], failed: Sequence[Fault], item: int, placement: Placement
+    answers: Sequence[posting_service_pb2.TransferAnswer],
+    failed: Sequence[Fault],
+    item: int,
+    placement: Placement,
+    splits: SplitMap = SplitMap(),  # noqa: B008 - never changes
 ) -> posting_service_pb2.TransferAnswer:
-    """Prefer what is stored, and of a transfer over two groups what its decider says; while a group is out of reach,
-    "not found" elsewhere proves nothing."""
+    """Prefer what is stored, and of a transfer over two groups what its decider says, of one with a split account the
+    group that it runs in; while a group is out of reach, "not found" elsewhere proves nothing."""
     stored = [one for one in answers if one.WhichOneof("answer") == "stored"]
     if not stored:
         fault = faults.status_of(faults.at_item(failed[0], item)) if failed else None
@@ -278,7 +285,9 @@ def best_answer(
         return posted[0]
     transfer = stored[0].stored.transfer
     debit, credit = placement.groups_of_ids([transfer.debit_account, transfer.credit_account]).tolist()
-    told = [one for one in refused if one.stored.group == credit]
+    route = side_of(splits.placed(transfer.debit_account, debit), splits.placed(transfer.credit_account, credit))
+    deciders = {credit, route.credit}
+    told = [one for one in refused if one.stored.group in deciders]
     if told or (refused and debit == credit):
         return (told or refused)[0]
     return _open(stored[0])

@@ -8,6 +8,7 @@ from postingengine.v1.posting_service_pb2 import TransferAnswer
 from postingengine.v1.transfer_pb2 import CHAIN_STATE_OPEN, StoredTransfer, Transfer
 from router.placement import Placement
 from router.reading import best_answer
+from router.split_map import Split, SplitMap
 from tests.fake_groups import id_of
 from tests.fake_network import HASH_SEED, names_in
 
@@ -42,6 +43,12 @@ def test_a_refusal_is_told_by_the_group_that_decides() -> None:
     assert best_answer([said(0, refused), missing()], [], 0, PLACEMENT).stored.chain_state == CHAIN_STATE_OPEN
     assert best_answer([said(0, refused), said(1, refused)], [], 0, PLACEMENT).stored.group == 1
     assert best_answer([said(0, refused, NEAR), missing()], [], 0, PLACEMENT).stored.outcome == refused
+
+
+def test_a_refusal_of_a_transfer_with_a_split_account_is_told_by_the_group_that_it_runs_in() -> None:
+    """The credit account was split: it runs at the debit account's home, on the bucket there."""
+    answers, splits = [said(0, Outcome.INSUFFICIENT_FUNDS), missing()], SplitMap([Split(id_of(THERE), 1)])
+    assert best_answer(answers, [], 0, PLACEMENT, splits).stored.outcome == Outcome.INSUFFICIENT_FUNDS
 
 
 def test_not_found_proves_nothing_while_a_group_is_out_of_reach() -> None:
