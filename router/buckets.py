@@ -40,7 +40,8 @@ READ_BUCKETS: Final = "/engine.peer.v1.PeerService/ReadBuckets"
 MAKE_BUCKETS: Final = "/engine.peer.v1.PeerService/MakeBuckets"
 DIRECTORY_GROUP: Final = 0
 """The group whose log keeps the directory."""
-REFRESH_S: Final = 2.0
+REFRESH_S: Final = 10.0
+"""An old map is harmless, and every reading costs group 0 an empty record."""
 REFRESH_S_MAX: Final = 1.0
 FIRST_S: Final = 0.1
 """Between tries as long as the directory was never read."""
