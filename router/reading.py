@@ -80,7 +80,7 @@ class Reading:
             ids = [whole.updates[item].account for item in sent]
             found = await self._ask("UpdateAccounts", ids, part, posting_service_pb2.UpdateAccountsResponse, context)
             for at, one in enumerate(_account_results(answer, len(ids), found)):
-                results[sent[at]] = one
+                results[sent[at]] = _at_item(one, sent[at])
         failed = await self._updates.after(whole.updates, results, deadline_s) | kept_back
         for item, fault in failed.items():
             results[item] = account_pb2.AccountResult(fault=faults.status_of(faults.at_item(fault, item)))
@@ -260,6 +260,11 @@ def _account_result(one: Any, number: int, item: int) -> account_pb2.AccountResu
     if isinstance(one, Fault):
         return account_pb2.AccountResult(fault=faults.status_of(faults.at_item(one, item)))
     result: account_pb2.AccountResult = one.results[number]
+    return _at_item(result, item)
+
+
+def _at_item(result: account_pb2.AccountResult, item: int) -> account_pb2.AccountResult:
+    """Return the same result for the item of that index."""
     fault = faults.fault_of(result.fault) if result.WhichOneof("answer") == "fault" else None
     if fault is None:
         return result
