@@ -155,7 +155,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--accounts", type=int, default=10_000, help="ordinary accounts of the mixes")
     parser.add_argument("--report", default=".build/bench", help="folder for the JSON line and the page")
     mixes = parser.add_argument_group("mixes")
-    mixes.add_argument("--rounds", type=int, default=8)
+    mixes.add_argument("--rounds", type=int, default=6)
     mixes.add_argument("--slice-s", type=float, default=1.2, help="about so long runs a mix in each round")
     mixes.add_argument("--batch", type=int, default=8190, help="rows of a call")
     mixes.add_argument("--in-flight", type=int, default=4, help="calls at a time")
@@ -173,7 +173,7 @@ def _options() -> argparse.Namespace:
     payroll.add_argument("--cards-share", type=float, default=0.5, help="of payers: a reservation and its capture")
     payroll.add_argument("--capture-s", type=float, default=1.0)
     parser.add_argument("--buckets", type=int, default=16, help="groups of the drain of a split account; 1: none")
-    parser.add_argument("--drain-money", type=int, default=3000, help="what 64 callers spend, one by one")
+    parser.add_argument("--drain-money", type=int, default=2000, help="what 64 callers spend, one by one")
     return parser.parse_args()
 
 

@@ -86,6 +86,8 @@ class Rounds:
         slices = {name: [self._batches(name, counts[name]) for _ in range(self._options.rounds)] for name in names}
         spent = [batch for one in slices.get(LIMITED, ()) for batch in one]
         await self._fund(spent + spent[::SPARE_ONE_IN])
+        if LIMITED in names:
+            await self._post(self._batches(LIMITED, 1))  # so that its money is where it is spent
         per_s: dict[str, list[float]] = {name: [] for name in names}
         for number in range(self._options.rounds):
             for name in (*names[number % len(names) :], *names[: number % len(names)]):
