@@ -22,6 +22,8 @@ class AccountFlag(IntFlag):
     TRANSIT = 16
     """The engine's own."""
     BUCKET = 32
+    """The engine's own: a split account's in one group."""
+    SHARE = 64
     """The engine's own."""
 
 
