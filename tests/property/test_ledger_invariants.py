@@ -49,6 +49,8 @@ class Auditor:
     def __init__(self) -> None:
         self.accounts: dict[bytes, Holding] = {}
         self.reservations: dict[bytes, tuple[Event, int]] = {}
+        self.split: set[bytes] = set()
+        """Whose funds other groups have a part of: no log of one group alone can refuse for lack of them."""
         self.rows = 0
 
     def add(self, rows: list[Event], asked: dict[int, int]) -> None:
@@ -68,6 +70,9 @@ class Auditor:
             self.accounts[row.id] = Holding(row)
         elif row.kind == Kind.UPDATE_ACCOUNT:
             self.accounts[row.debit].overdraft = row.amount
+        elif row.kind == Kind.BUCKET:
+            self.accounts.setdefault(row.debit, Holding(row._replace(amount=0)))
+            self.split.add(row.debit)
         elif row.kind == Kind.POST:
             self.post(row, row.debit, row.credit)
         elif row.kind == Kind.REVERSE:
@@ -117,7 +122,9 @@ class Auditor:
             assert available is None or available >= 0 or one.forced, account.hex()
 
     def assert_insufficient(self, row: Event, asked: int) -> None:
-        debited = self.accounts[row.credit if row.kind == Kind.REVERSE else row.debit]
+        account = row.credit if row.kind == Kind.REVERSE else row.debit
+        assert account not in self.split
+        debited = self.accounts[account]
         available = debited.available()
         assert available is not None
         assert available < asked
