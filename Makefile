@@ -54,7 +54,7 @@ $(BUILD)/beancount.stamp: requirements/beancount.txt $(BUILD)/runtime.stamp
 	@touch $@
 
 # Compiled once, before several processes start and would each compile.
-$(BUILD)/kernels.stamp: $(BUILD)/runtime.stamp $(wildcard engine/core/*.py)
+$(BUILD)/kernels.stamp: $(BUILD)/runtime.stamp $(wildcard engine/core/*.py engine/core/*/*.py)
 	$(BIN)/posting-engine warm-up
 	@touch $@
 

@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from engine.core.step_answers import AnswersDamaged, decode_answers
-from engine.core.step_record import StepRecord, encode_steps
-from engine.core.word import Step
+from engine.core.chains.step_answers import AnswersDamaged, decode_answers
+from engine.core.chains.step_record import StepRecord, encode_steps
+from engine.core.chains.word import Step
 from engine.failpoints import Failpoint, is_armed, reach
 from engine.rpc.faults import CallFailed, fate_unknown
 from engine.rpc.group_client import GroupClient
 from engine.rpc.steps import Sender, send_steps
-from router.chains_sending import Lane, Replies, Send, SentAs
+from router.chains.sending import Lane, Replies, Send, SentAs
 from router.directory import Directory
 
 

@@ -17,12 +17,12 @@ from engine.rpc.checks import faults_in, refuse_commands
 from engine.rpc.faults import CallFailed, Fault, Reason, at_item, invalid, status_of, unavailable
 from engine.rpc.link_frames import Metadata
 from postingengine.v1 import posting_service_pb2
-from router.buckets import Buckets
 from router.calls import ServerContext, caller_of, deadline_of
-from router.chains_posting import BatchRun, LocalAnswers, Network
-from router.chains_sending import SentAs
+from router.chains.posting import BatchRun, LocalAnswers, Network
+from router.chains.sending import SentAs
 from router.directory import Directory
 from router.local_posts import Epochs, post_local, post_until_closed
+from router.split.buckets import Buckets
 
 STALE_PAUSE_S: Final = 0.05
 AFTER_REPLY_S: Final = 0.005

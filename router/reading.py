@@ -7,20 +7,20 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from engine.config import LimitsConfig
-from engine.core.buckets import side_of
 from engine.core.outcomes import Outcome
+from engine.core.split.buckets import side_of
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
 from engine.rpc.link_frames import Metadata
 from postingengine.v1 import account_pb2, posting_service_pb2, transfer_pb2
 from postingengine.v1.types_pb2 import Consistency
-from router.buckets import Buckets
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
 from router.placement import Placement
-from router.split_map import SplitMap
-from router.split_reading import Ask, SplitReading
-from router.split_updates import SplitUpdates
+from router.split.buckets import Buckets
+from router.split.map import SplitMap
+from router.split.reading import Ask, SplitReading
+from router.split.updates import SplitUpdates
 
 SERVICE: Final = "/postingengine.v1.PostingService/"
 REQUEST_ITEMS_MAX: Final = 8190

@@ -15,15 +15,15 @@ from engine.rpc.group_client import MESSAGE_BYTES_MAX
 from engine.rpc.process import settle_memory
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
 from router.administration import Administration
-from router.buckets import Buckets
 from router.calls import Calls, Handler
-from router.chains_behind import Behind
+from router.chains.behind import Behind
 from router.directory import Directory
 from router.lanes import Lanes
 from router.posting import Posting
 from router.reading import Reading
-from router.rebalancing import Rebalancing
-from router.splitting import Splitting
+from router.split.buckets import Buckets
+from router.split.rebalancing import Rebalancing
+from router.split.splitting import Splitting
 
 POSTING_SERVICE: Final = "postingengine.v1.PostingService"
 ADMIN_SERVICE: Final = "postingengine.v1.AdminService"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from engine.core.model import Model
-from engine.core.model_state import NO_ID, Event
+from engine.core.model.model import Model
+from engine.core.model.state import NO_ID, Event
 from engine.core.outcomes import took_effect
 from engine.core.placement import slot_of
 from engine.core.records import AMOUNT_ALL, AccountFlag, Flag, Kind

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.step_record import decode_steps
+from engine.core.chains.word import State, Step
 from engine.core.known import Applied, AppliedSteps, Ended, Known
 from engine.core.outcomes import took_effect
 from engine.core.records import FOLLOWERS, Flag, Kind, Words
-from engine.core.step_record import decode_steps
-from engine.core.word import State, Step
 
 UNINDEXED = (Kind.CREATE_ACCOUNT, Kind.BUCKET, Kind.EXPIRE, Kind.SETTINGS)
 AMOUNT = slice(6, 8)

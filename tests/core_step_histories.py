@@ -7,16 +7,16 @@ from typing import Final
 
 import numpy as np
 
-from engine.core.buckets import group_of_share, share_id
-from engine.core.model_state import Event, pack, unpack
-from engine.core.model_steps import StepModel
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.step_answers import asked_amount
+from engine.core.chains.step_record import StepRecord, join_steps, legs_carried, steps_of
+from engine.core.chains.word import WHOLE, Order, State, Step, Word
+from engine.core.model.state import Event, pack, unpack
+from engine.core.model.steps import StepModel
 from engine.core.outcomes import Outcome
-from engine.core.plan import Chain, Plan, Side, chain_of
 from engine.core.records import AMOUNT_ALL, FOLLOWERS, AccountFlag, Flag, Kind, as_words
-from engine.core.step_answers import asked_amount
-from engine.core.step_record import StepRecord, join_steps, legs_carried, steps_of
+from engine.core.split.buckets import group_of_share, share_id
 from engine.core.validation import faults_of
-from engine.core.word import WHOLE, Order, State, Step, Word
 from tests.core_histories import BALANCING, HERE, SECOND, History, name, settings
 from tests.core_twins import Given, Twins, check_books
 

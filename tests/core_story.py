@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from engine.core.model_state import Event
+from engine.core.model.state import Event
 from engine.core.outcomes import Outcome
 from engine.core.placement import slot_of
 from engine.core.records import Flag, Kind

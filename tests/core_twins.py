@@ -8,22 +8,22 @@ from random import Random
 import numpy as np
 
 from engine.core.book import Book
-from engine.core.kernel import apply_events, apply_settings, replay_rows
+from engine.core.chains.plan import Chain
+from engine.core.chains.step_answers import SHORT, answers_of
+from engine.core.chains.step_record import StepRecord
+from engine.core.chains.word import State, Step
+from engine.core.events import apply_events, apply_settings, replay_rows
 from engine.core.known import Applied, AppliedSteps, Ended
-from engine.core.model import Answer, Model
-from engine.core.model_rules import BALANCE_BOUND
-from engine.core.model_state import Event, Stored, pack, unpack
-from engine.core.model_steps import StepAnswer, StepModel
+from engine.core.model.model import Answer, Model
+from engine.core.model.rules import BALANCE_BOUND
+from engine.core.model.state import Event, Stored, pack, unpack
+from engine.core.model.steps import StepAnswer, StepModel
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
 from engine.core.placement import hash_id
-from engine.core.plan import Chain
 from engine.core.records import RECORD, RECORD_WORDS, AccountFlag, Flag, Kind, Words, as_words
 from engine.core.settings import Settings
-from engine.core.step_answers import SHORT, answers_of
-from engine.core.step_record import StepRecord
 from engine.core.steps import apply_steps, replay_steps
 from engine.core.validation import Fault, faults_of
-from engine.core.word import State, Step
 from tests.core_histories import BALANCING, History, settings
 from tests.core_known import KnownIds
 

@@ -7,9 +7,9 @@ of up to 16 letters, padded with zeros.
 import struct
 from collections.abc import Iterable
 
-from engine.core.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.word import REFUSALS, Order, State, Step, Word, is_open
 from engine.core.records import RECORD_BYTES, Flag, Kind
-from engine.core.word import REFUSALS, Order, State, Step, Word, is_open
 from tests.model.chains import Following, Layout, Leg, Request
 from tests.model.group import apply, due
 from tests.model.ledger import Account

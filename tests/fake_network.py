@@ -8,29 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from engine.core.chain_driver import Answer, Facts, next_steps, outcomes
-from engine.core.known import RESULT
-from engine.core.limits import SLOTS
-from engine.core.outcomes import ResultFlag
-from engine.core.placement import slot_of
-from engine.core.plan import Plan, Side, is_followed
-from engine.core.records import RECORD_BYTES, Flag, Words
-from engine.core.step_answers import (
+from engine.core.chains.driver import Answer, Facts, next_steps, outcomes
+from engine.core.chains.plan import Plan, Side, is_followed
+from engine.core.chains.step_answers import (
     ON_RECORD,
     AnsweredWord,
     answers_of,
     decode_answers,
     encode_answers,
 )
-from engine.core.step_record import StepRecord, decode_steps, dense_amounts, encode_steps
-from engine.core.word import WHOLE, Order, Step, Word
+from engine.core.chains.step_record import StepRecord, decode_steps, dense_amounts, encode_steps
+from engine.core.chains.word import WHOLE, Order, Step, Word
+from engine.core.known import RESULT
+from engine.core.limits import SLOTS
+from engine.core.outcomes import ResultFlag
+from engine.core.placement import slot_of
+from engine.core.records import RECORD_BYTES, Flag, Words
 from engine.rpc.answers import no_results
 from engine.rpc.faults import CallFailed, Reason, fate_unknown, unavailable
-from router.chains_behind import Behind
-from router.chains_posting import LocalAnswers, Network, Splits
-from router.chains_sending import Lane, Replies, SentAs
-from router.funds import Funds
-from router.split_map import Split, SplitMap
+from router.chains.behind import Behind
+from router.chains.posting import LocalAnswers, Network, Splits
+from router.chains.sending import Lane, Replies, SentAs
+from router.split.funds import Funds
+from router.split.map import Split, SplitMap
 from tests.fake_groups import FakeGroups, id_of
 
 RETRY_S = 0.1

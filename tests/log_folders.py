@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from engine.replication.journal import SegmentedLog
-from engine.replication.segment_format import Identity
+from engine.replication.journal.journal import SegmentedLog
+from engine.replication.journal.segment_format import Identity
 from engine.replication.worker import Worker
 from tests.crash_images import Image
 from tests.memory_disk import MemoryDisk

@@ -1,6 +1,7 @@
 """A disk in memory, like the real one until `crash`; then it remembers what was synced, and some more.
 
-It takes the place of `engine.replication.disk.Disk`, synchronously and deterministically, and traces what is written.
+It takes the place of `engine.replication.journal.disk.Disk`, synchronously and deterministically, and traces what is
+written.
 """
 
 import random
@@ -8,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.disk import Bytes, Disk
+from engine.replication.journal.disk import Bytes, Disk
 from tests.crash_images import Image, Name, Operation, Remove, Resize, Sync, SyncFolder, Trace, Write
 
 

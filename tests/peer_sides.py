@@ -3,9 +3,9 @@
 import asyncio
 import socket
 
-from engine.replication.frames import split_records
-from engine.replication.messages import Append, Refusal
-from engine.replication.transport import Address, AsyncioTransport, PeerSecurity
+from engine.replication.raft.messages import Append, Refusal
+from engine.replication.transport.frames import split_records
+from engine.replication.transport.transport import Address, AsyncioTransport, PeerSecurity
 from tests.raft_bench import hello
 
 

@@ -2,7 +2,7 @@
 
 import struct
 
-from engine.core.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
 from engine.core.records import Flag, Kind
 
 

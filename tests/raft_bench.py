@@ -8,12 +8,12 @@ from pathlib import Path
 from crc32c import crc32c
 
 from engine.exit_codes import EngineStopped
-from engine.replication.frames import Buffer
-from engine.replication.messages import Ack, AnyMessage, Append, Hello, PreVote, PreVoteRequest, Vote, VoteRequest
-from engine.replication.raft_boot import Machine, Placement
-from engine.replication.raft_log import RaftLog
-from engine.replication.raft_settings import RaftSettings
-from engine.replication.transport import Handshake, Receiver
+from engine.replication.raft.boot import Machine, Placement
+from engine.replication.raft.log import RaftLog
+from engine.replication.raft.messages import Ack, AnyMessage, Append, Hello, PreVote, PreVoteRequest, Vote, VoteRequest
+from engine.replication.raft.settings import RaftSettings
+from engine.replication.transport.frames import Buffer
+from engine.replication.transport.transport import Handshake, Receiver
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.history import History
 from tests.simulation.replica import abandon

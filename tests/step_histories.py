@@ -11,16 +11,16 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from engine.core.buckets import bucket_row
-from engine.core.chain_driver import Facts, next_steps
+from engine.core.chains.driver import Facts, next_steps
+from engine.core.chains.plan import Chain, Original, Plan, Side, chain_of, lay_out, lay_out_alone
+from engine.core.chains.step_answers import StepAnswers, words_of
+from engine.core.chains.step_record import encode_steps, join_steps, steps_of
+from engine.core.chains.word import Order, Step, Word
 from engine.core.log_record import Caller, RecordKind, encode_log_record
 from engine.core.placement import slot_of
-from engine.core.plan import Chain, Original, Plan, Side, chain_of, lay_out, lay_out_alone
 from engine.core.records import AMOUNT_ALL, RECORD, AccountFlag, Flag, Kind
 from engine.core.settings import Ledger, Settings, SlotRange
-from engine.core.step_answers import StepAnswers, words_of
-from engine.core.step_record import encode_steps, join_steps, steps_of
-from engine.core.word import Order, Step, Word
+from engine.core.split.buckets import bucket_row
 from engine.service.buckets import states_of
 from engine.storage.folder import Identity, open_folder
 from engine.storage.recovery import StoreLimits, open_state_machine

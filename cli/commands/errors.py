@@ -9,8 +9,8 @@ from typing import Final
 import click
 
 from cli.output import json_option, print_json, print_table
+from engine.core.chains.plan import ChainFault
 from engine.core.faults import FAULT_TEXTS
-from engine.core.plan import ChainFault
 from engine.exit_codes import ExitCode
 from engine.rpc.faults import Reason
 from postingengine.v1.outcomes import Outcome

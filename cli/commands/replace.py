@@ -30,7 +30,7 @@ def replace(config_path: Path, group: int, replica: str) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise EngineStopped(ExitCode.REFUSED, f"{folder} is not empty: replace needs an empty folder, name another one")
     # Imported here: `--help` must not wait for the compiled kernels.
-    from engine.replication.raft_boot import Placement, prepare_replacement  # noqa: PLC0415
+    from engine.replication.raft.boot import Placement, prepare_replacement  # noqa: PLC0415
     from engine.service.group_log import LOG_FOLDER  # noqa: PLC0415
 
     (folder / LOG_FOLDER).mkdir(parents=True)

@@ -12,10 +12,10 @@ import click
 import engine
 
 _LONGEST_FIRST: Final = (
-    "engine.core.kernel_steps",
-    "engine.core.kernel_apply",
-    "engine.core.kernel_step_replay",
-    "engine.core.kernel_replay",
+    "engine.core.kernel.steps",
+    "engine.core.kernel.apply",
+    "engine.core.kernel.step_replay",
+    "engine.core.kernel.replay",
 )
 """The modules whose entry points take nearly all of the time, each compiled in a process of its own."""
 

@@ -1,6 +1,6 @@
 """The state of one group, in arrays: accounts, open reservations, and the replicated settings.
 
-`apply_events`, `apply_settings` and `replay_rows` (`engine.core.kernel`) change it; storage saves and restores it. It
+`apply_events`, `apply_settings` and `replay_rows` (`engine.core.events`) change it; storage saves and restores it. It
 is changed by one thread at a time, and read under the same rule.
 
 Open reservations are rows of sixteen words: 0,1 id; 2,3 debit account; 4,5 credit account; 6,7 what is left; 8,9 what
@@ -28,9 +28,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.kernel_deadlines import fill_deadlines, sweep_deadlines
-from engine.core.kernel_tables import find_accounts_here, find_rows, index_accounts, index_reservations
-from engine.core.kernel_types import (
+from engine.core.kernel.arrays import (
     ACCOUNT_COUNT,
     CHAIN_COUNT,
     CHAIN_FREE_COUNT,
@@ -47,6 +45,8 @@ from engine.core.kernel_types import (
     Tables,
     U64Array,
 )
+from engine.core.kernel.deadlines import fill_deadlines, sweep_deadlines
+from engine.core.kernel.tables import find_accounts_here, find_rows, index_accounts, index_reservations
 from engine.core.limits import (
     ACCOUNTS_MAX,
     EXPIRIES_PER_RECORD_MAX,

@@ -69,9 +69,11 @@ def entries_kept_in(folder: Path) -> Callable[[Any], Callable[[Function], Functi
     return entry
 
 
-_CONSTANTS: Final = "compiled faults known limits outcomes placement plan records step_answers word"
+_CONSTANTS: Final = (
+    "compiled faults known limits outcomes placement records chains/plan chains/step_answers chains/word"
+)
 CONSTANTS: Final = [_HERE / f"{name}.py" for name in _CONSTANTS.split()]
-KERNEL: Final = sorted(_HERE.glob("kernel_*.py"))
+KERNEL: Final = sorted((_HERE / "kernel").glob("*.py"))
 entry: Final = entries_kept_in(cache_folder(_HERE, KERNEL))
 
 

@@ -1,8 +1,8 @@
 """What passes between storage and the kernel: what is known about a batch's ids (load), and what was decided (save).
 
-Rows of cross-group chains say in the three top bits of `leg` which step stored them (`engine.core.word.Step`; zero for
-all that is local). The first row of an id is that of a RESERVE, DECIDE or ABORT, or a local one, and it is the one that
-`Known` is about; rows of COMMIT, HOLD, RELEASE and EXPIRE have the id of a leg that is on record already.
+Rows of cross-group chains say in the three top bits of `leg` which step stored them (`engine.core.chains.word.Step`;
+zero for all that is local). The first row of an id is that of a RESERVE, DECIDE or ABORT, or a local one, and it is the
+one that `Known` is about; rows of COMMIT, HOLD, RELEASE and EXPIRE have the id of a leg that is on record already.
 """
 
 from typing import Final, NamedTuple
@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.step_answers import StepAnswers
+from engine.core.chains.step_record import Sides
 from engine.core.records import Words
-from engine.core.step_answers import StepAnswers
-from engine.core.step_record import Sides
 
 I64: Final = np.int64
 
@@ -48,8 +48,8 @@ class Known(NamedTuple):
     """Shape (m, 2): for a POST or COMMIT that took effect: sum of what was reversed of it so far, in its decider's log
     (local REVERSEs, and those of DECIDE; not those of RESERVE or COMMIT). Writable."""
     word: npt.NDArray[np.uint8]
-    """Shape (m,): `engine.core.word.State` of this group's word for the cross-group chain that the row is of; NONE for
-    local rows. Writable."""
+    """Shape (m,): `engine.core.chains.word.State` of this group's word for the cross-group chain that the row is of;
+    NONE for local rows. Writable."""
     digest: Words
     """Shape (m, 2): of that chain; zeros for local rows."""
     sides: npt.NDArray[np.uint16]
@@ -102,8 +102,8 @@ class AppliedSteps(NamedTuple):
     requested_amount: Words
     """Shape (r, 2)."""
     extra: bytes
-    """For the journal block: the payload (`engine.core.step_record`) of the steps that changed something, for the rows
-    behind the expiries, with the amounts as they became. b"" if there are none."""
+    """For the journal block: the payload (`engine.core.chains.step_record`) of the steps that changed something, for
+    the rows behind the expiries, with the amounts as they became. b"" if there are none."""
     answers: StepAnswers
     """One for each step, in its order. Those of steps that changed something are complete, but EXPIRE's. The others
     have `ON_RECORD` set, and `position` is that of a stored row whose chain's word is the answer (`NO_POSITION`: this

@@ -43,7 +43,7 @@ class RecordKind(IntEnum):
     SETTINGS = 2
     """Replaces the replicated settings; the first record of a group is one (genesis)."""
     STEPS = 3
-    """Steps of cross-group chains; the payload of `engine.core.step_record` is the extra."""
+    """Steps of cross-group chains; the payload of `engine.core.chains.step_record` is the extra."""
 
 
 class Caller(NamedTuple):

@@ -1,6 +1,6 @@
 """STEPS records applied to a book, and their journal blocks replayed: the fast implementation (DESIGN §7).
 
-As `engine.core.kernel` does for EVENTS, and under the same rules: a step cannot be refused, only ignored.
+As `engine.core.events` does for EVENTS, and under the same rules: a step cannot be refused, only ignored.
 """
 
 from typing import Final
@@ -9,24 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.kernel import (
-    KNOWN_LACKS,
-    advance,
-    asked_otherwise,
-    expire,
-    plain,
-    record_time,
-    replay_rows,
-    work_on,
-)
-from engine.core.kernel_step_effects import NET_WORDS
-from engine.core.kernel_step_replay import replay_step_rows
-from engine.core.kernel_steps import apply_step_batch, scan_steps
-from engine.core.kernel_types import ASKED_OTHERWISE, FIRST_POSITION, INCONSISTENT, UNKNOWN, Steps, Work
-from engine.core.known import AppliedSteps, Known, nothing_known
-from engine.core.records import Kind, Words
-from engine.core.step_answers import ANSWER, STEP_HOLD, StepAnswers
-from engine.core.step_record import (
+from engine.core.chains.step_answers import ANSWER, STEP_HOLD, StepAnswers
+from engine.core.chains.step_record import (
     STEP,
     STEP_AMOUNT,
     StepRecord,
@@ -36,7 +20,23 @@ from engine.core.step_record import (
     encode_steps,
     sparse_amounts,
 )
-from engine.core.word import Step
+from engine.core.chains.word import Step
+from engine.core.events import (
+    KNOWN_LACKS,
+    advance,
+    asked_otherwise,
+    expire,
+    plain,
+    record_time,
+    replay_rows,
+    work_on,
+)
+from engine.core.kernel.arrays import ASKED_OTHERWISE, FIRST_POSITION, INCONSISTENT, UNKNOWN, Steps, Work
+from engine.core.kernel.step_effects import NET_WORDS
+from engine.core.kernel.step_replay import replay_step_rows
+from engine.core.kernel.steps import apply_step_batch, scan_steps
+from engine.core.known import AppliedSteps, Known, nothing_known
+from engine.core.records import Kind, Words
 from engine.exit_codes import ExitCode, require
 
 _STEP_WORDS: Final = STEP.itemsize // 8

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.faults import FAULT_TEXTS, Fault
-from engine.core.kernel_faults import find_faults
+from engine.core.kernel.faults import find_faults
 from engine.core.records import Words
 
 __all__ = ["Fault", "FaultText", "fault_text", "faults_of"]

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from engine.exit_codes import EngineStopped, ExitCode, require
-from engine.replication.disk import Bytes, Disk
 from engine.replication.interface import ApplyRecord, LogStatus, NotProposed, Proposed, ReplicaStatus, Role
-from engine.replication.journal import CACHE_BYTES_DEFAULT, SegmentedLog
-from engine.replication.segment_format import Identity
-from engine.replication.segments import SEGMENT_BYTES_DEFAULT
+from engine.replication.journal.disk import Bytes, Disk
+from engine.replication.journal.journal import CACHE_BYTES_DEFAULT, SegmentedLog
+from engine.replication.journal.segment_format import Identity
+from engine.replication.journal.segments import SEGMENT_BYTES_DEFAULT
 from engine.replication.worker import ThreadWorker
 
 REST_EVERY_S: Final = 1.0

@@ -35,7 +35,7 @@ class Stepped(NamedTuple):
     """What a group answered."""
 
     answers: bytes
-    """One for each step, in order (`engine.core.step_answers`)."""
+    """One for each step, in order (`engine.core.chains.step_answers`)."""
     log_index: int
     """At which the last of the steps is applied; 0 if nothing was logged."""
 
@@ -50,7 +50,7 @@ async def send_steps(
     attempt: int = 1,
     metadata: Metadata = (),
 ) -> Stepped:
-    """Send a batch of steps (`engine.core.step_record`) to a group's leader and return its words.
+    """Send a batch of steps (`engine.core.chains.step_record`) to a group's leader and return its words.
 
     rows: n x 128 bytes. deadline_s: on the monotonic clock. attempt: from 2 on the group first looks what it has on
     record. Raises `CallFailed`: PLACEMENT_STALE where the chains were laid out by an old placement, CLUSTER_DIFFERS,

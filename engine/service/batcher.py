@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from engine.config import LimitsConfig
+from engine.core.chains.word import Step
 from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.records import Words
-from engine.core.word import Step
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.interface import NotProposed, ReplicatedLog
 from engine.rpc.faults import CallFailed, Fault, Reason, overloaded, unavailable

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.buckets import BUCKET_STATE, CARRIED_FLAGS, Presence
 from engine.core.limits import BATCH_TRANSFERS_MAX
 from engine.core.records import RECORD, RECORD_BYTES, AccountFlag, Words
 from engine.core.records import Kind as RecordKind
+from engine.core.split.buckets import BUCKET_STATE, CARRIED_FLAGS, Presence
 from engine.peer.v1.peer_service_pb2 import ReadBucketsRequest, ReadBucketsResponse
 from engine.rpc.batch import require_count
 from engine.rpc.checks import spread_over_chains

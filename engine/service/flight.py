@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.step_answers import StepAnswers
+from engine.core.chains.step_answers import StepAnswers
 from engine.replication.interface import ReplicatedLog
 from engine.rpc.faults import Fault, fate_unknown
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from engine.config import ReplicaConfig, group_config, split_address
 from engine.exit_codes import EngineStopped
 from engine.replication.interface import ReplicatedLog
-from engine.replication.raft_boot import Placement, this_machine
-from engine.replication.raft_log import RaftLog
-from engine.replication.raft_settings import RaftSettings
-from engine.replication.segment_format import Identity as LogIdentity
+from engine.replication.journal.segment_format import Identity as LogIdentity
+from engine.replication.raft.boot import Placement, this_machine
+from engine.replication.raft.log import RaftLog
+from engine.replication.raft.settings import RaftSettings
 from engine.replication.single import SingleLog, SingleLogLimits
-from engine.replication.transport import Address, AsyncioTransport
+from engine.replication.transport.transport import Address, AsyncioTransport
 from engine.service.replica import Place
 from engine.service.snapshots import StoreSnapshots
 from engine.storage.folder import DataFolder

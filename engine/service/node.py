@@ -16,9 +16,9 @@ from engine.rpc.link_server import LinkServer
 from engine.rpc.process import Lifetime, settle_memory
 from engine.rpc.server import Calls, Server, Service, behaviour_of
 from engine.service.admin import AdminServicer
-from engine.service.courier import Courier
+from engine.service.courier.courier import Courier
+from engine.service.courier.neighbours import Neighbours
 from engine.service.group_log import make_log
-from engine.service.neighbours import Neighbours
 from engine.service.open_pages import pages_of
 from engine.service.peers import PeerServicer
 from engine.service.posting import RAW_METHODS, PostingServicer

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.plan import Side
+from engine.core.chains.plan import Side
 from engine.core.records import RECORD_WORDS, Words, as_records, as_words
 from engine.rpc.faults import CallFailed, Reason, invalid
 from engine.rpc.page_tokens import PAGE_SIZE_MAX, make_token, page_size_of, read_token

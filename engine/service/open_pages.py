@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from engine.rpc.faults import MILLISECOND_NS
-from engine.service.courier import NONE_BEFORE, OpenChain, ReadPage
-from engine.service.patience import POSITION, TIMESTAMP, Patience
+from engine.service.courier.courier import NONE_BEFORE, OpenChain, ReadPage
+from engine.service.courier.patience import POSITION, TIMESTAMP, Patience
 from engine.service.replica import Replica
 from engine.storage.open_chains import OpenChain as Found
 

@@ -3,8 +3,8 @@ buckets of split accounts (decision 12)."""
 
 from typing import Final, TypeAlias
 
-from engine.core.step_answers import encode_answers
-from engine.core.step_record import StepRecord, StepsDamaged, decode_steps
+from engine.core.chains.step_answers import encode_answers
+from engine.core.chains.step_record import StepRecord, StepsDamaged, decode_steps
 from engine.peer.v1.peer_service_pb2 import (
     MakeBucketsRequest,
     MakeBucketsResponse,

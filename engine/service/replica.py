@@ -9,10 +9,10 @@ from math import ceil
 from typing import Final, NamedTuple, TypeVar
 
 from engine.config import ClusterConfig, ReplicaConfig, group_config, initial_settings
+from engine.core.chains.step_record import StepRecord
 from engine.core.log_record import RecordKind
 from engine.core.records import Words
 from engine.core.settings import Settings, encode_settings
-from engine.core.step_record import StepRecord
 from engine.exit_codes import EngineStopped
 from engine.replication.interface import NotProposed, ReplicatedLog, Role
 from engine.rpc.faults import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.exit_codes import ExitCode, require
-from engine.replication.raft_snapshot import Snapshot
+from engine.replication.raft.snapshot import Snapshot
 from engine.service.applier import Applier
 from engine.service.statements import Statements
 from engine.storage.folder import DataFolder, Identity
@@ -23,7 +23,7 @@ INCOMING: Final = "incoming"
 
 
 class StoreSnapshots:
-    """Implements `engine.replication.raft_snapshot.SnapshotStore`. On the event loop's thread."""
+    """Implements `engine.replication.raft.snapshot.SnapshotStore`. On the event loop's thread."""
 
     def __init__(self, folder: DataFolder, identity: Identity, machine: StateMachine, limits: StoreLimits) -> None:
         """`attach` the applier before the log starts."""

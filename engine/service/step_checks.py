@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.plain import plain_digests
+from engine.core.chains.plan import ChainFault, Plan, Side, chain_of
+from engine.core.chains.step_record import STEP_AMOUNT, StepRecord
+from engine.core.chains.word import WHOLE, Step
 from engine.core.limits import CHAIN_GROUPS_MAX, GROUPS_MAX, LOG_RECORD_BYTES_MAX
-from engine.core.plain_chains import plain_digests
-from engine.core.plan import ChainFault, Plan, Side, chain_of
 from engine.core.records import RECORD_BYTES, Words
-from engine.core.step_record import STEP_AMOUNT, StepRecord
 from engine.core.validation import fault_text, faults_of
-from engine.core.word import WHOLE, Step
 from engine.rpc.faults import CallFailed, Reason, invalid
 from engine.service.submission import LINKED_BIT
 

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from engine import failpoints
 from engine.config import LimitsConfig
+from engine.core.chains.step_answers import StepAnswers, join_answers, split_answers
+from engine.core.chains.step_record import STEP, STEP_AMOUNT, StepRecord, encode_steps, join_steps
+from engine.core.chains.word import Step
 from engine.core.limits import LOG_RECORD_BYTES_MAX, LOG_RECORD_CALLERS_MAX
 from engine.core.log_record import Caller as RecordCaller
 from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.records import RECORD_BYTES
-from engine.core.step_answers import StepAnswers, join_answers, split_answers
-from engine.core.step_record import STEP, STEP_AMOUNT, StepRecord, encode_steps, join_steps
-from engine.core.word import Step
 from engine.failpoints import Failpoint
 from engine.rpc.faults import CallFailed, Fault, Logged, deadline_passed, fate_unknown, overloaded
 from engine.service.flight import FATE_UNKNOWN, Results, Ticket, goes_now

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.step_answers import OTHER_CHAIN, StepAnswers, join_answers, split_answers
-from engine.core.step_record import StepRecord, take_steps
-from engine.core.word import Step, lifecycle
+from engine.core.chains.step_answers import OTHER_CHAIN, StepAnswers, join_answers, split_answers
+from engine.core.chains.step_record import StepRecord, take_steps
+from engine.core.chains.word import Step, lifecycle
 from engine.rpc.faults import CallFailed, deadline_passed
 from engine.service.replica import Replica
 from engine.service.submission import Caller

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from engine.core.book import Book
-from engine.core.plan import Chain
+from engine.core.chains.plan import Chain
 from engine.core.records import AMOUNT_ALL, Kind, Words, as_records, as_words
 from engine.rpc.typed import int128
 from engine.storage.state_machine import StateMachine

@@ -8,10 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.known import NO_POSITION
-from engine.core.outcomes import Outcome
-from engine.core.records import Words
-from engine.core.step_answers import (
+from engine.core.chains.step_answers import (
     ANSWER,
     ON_RECORD,
     SHORT,
@@ -21,8 +18,11 @@ from engine.core.step_answers import (
     answers_of,
     blank_answers,
 )
-from engine.core.step_record import sparse_amounts
-from engine.core.word import State, Step
+from engine.core.chains.step_record import sparse_amounts
+from engine.core.chains.word import State, Step
+from engine.core.known import NO_POSITION
+from engine.core.outcomes import Outcome
+from engine.core.records import Words
 from engine.storage.chain_words import WordReader
 from engine.storage.journal import Journal
 from engine.storage.step_rows import StepRows, words_of_ids

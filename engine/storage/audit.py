@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.plan import Side
+from engine.core.chains.plan import Side
+from engine.core.chains.word import Word
 from engine.core.records import AMOUNT_ALL, RECORD_BYTES, AccountFlag, Kind, Words
-from engine.core.word import Word
 from engine.storage.compiled import entry
 
 _RESERVATION_LEDGER_WORD: Final = 14

@@ -20,7 +20,7 @@ Layout, little-endian; every section begins at a multiple of 8::
              rows, 128 bytes each (`engine.core.records`), outcomes set
              requested: indices into the rows, u32 each, padded to a multiple of 8; then the amounts, 16 bytes each
              extra: SETTINGS, the settings as they stand in the log record; STEPS, the payload of the steps that
-             changed something (`engine.core.step_record`), for the last rows
+             changed something (`engine.core.chains.step_record`), for the last rows
 
 The hash is BLAKE3 over bytes 0 to 95 and from 128 to the end. As the hash of the block before stands among them, the
 last hash vouches for the whole journal (DESIGN §6). A block holds nothing that differs between replicas.

@@ -1,4 +1,4 @@
-"""This group's words for cross-group chains, read from its journal and its book (`engine.core.word`).
+"""This group's words for cross-group chains, read from its journal and its book (`engine.core.chains.word`).
 
 The first rows of a chain (RESERVE, DECIDE or ABORT) hold its bodies, their block its plan; the book has what is open;
 the rows of COMMIT, HOLD or RELEASE, found by the chain's id, say how a secured chain went on. Used on the apply thread.
@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
+from engine.core.chains.plan import Chain, Plan, Side, bodies, chain_of
+from engine.core.chains.step_record import StepRecord
+from engine.core.chains.word import Hold, State, Step, Word
 from engine.core.known import Ended
 from engine.core.outcomes import Outcome
-from engine.core.plan import Chain, Plan, Side, bodies, chain_of
 from engine.core.records import Words
-from engine.core.step_record import StepRecord
-from engine.core.word import Hold, State, Step, Word
 from engine.exit_codes import ExitCode, require
 from engine.storage.block import Block
 from engine.storage.ids.known_ids import KnownIds

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.kernel_open_chains import know_bodies
+from engine.core.chains.step_record import Sides, StepRecord
+from engine.core.kernel.open_chains import know_bodies
 from engine.core.known import Known, nothing_known, of_one_group
 from engine.core.records import Kind, Words
-from engine.core.step_record import Sides, StepRecord
 from engine.storage.chain_words import WordReader, rows_named
 from engine.storage.ids.known_ids import Followed, KnownIds
 from engine.storage.journal import Journal

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.kernel_types import RESERVATION_HIGH
+from engine.core.chains.word import Word
+from engine.core.kernel.arrays import RESERVATION_HIGH
 from engine.core.records import Words
-from engine.core.word import Word
 from engine.storage.chain_words import WordReader
 
 _DECIDER_SHIFT: Final = np.uint64(32)

@@ -4,7 +4,7 @@ import time
 from typing import Final, NamedTuple
 
 from engine.core.book import Book
-from engine.core.kernel import apply_settings, replay_rows
+from engine.core.events import apply_settings, replay_rows
 from engine.core.log_record import RecordKind, kind_of
 from engine.core.settings import decode_settings
 from engine.core.steps import replay_steps

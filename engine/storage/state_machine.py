@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.kernel import apply_events, apply_settings
+from engine.core.chains.step_answers import StepAnswers
+from engine.core.chains.step_record import StepRecord, StepsDamaged, decode_steps
+from engine.core.events import apply_events, apply_settings
 from engine.core.known import RESULT, Applied, AppliedSteps
 from engine.core.log_record import LogRecord, LogRecordDamaged, RecordKind, decode_log_record
 from engine.core.records import Words
 from engine.core.settings import decode_settings
-from engine.core.step_answers import StepAnswers
-from engine.core.step_record import StepRecord, StepsDamaged, decode_steps
 from engine.core.steps import apply_steps
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.answering import Answering

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.step_record import STEP, Sides, StepRecord, StepsDamaged, decode_steps, dense_amounts
+from engine.core.chains.word import Step
 from engine.core.log_record import RecordKind, kind_of
 from engine.core.records import Kind, Words
-from engine.core.step_record import STEP, Sides, StepRecord, StepsDamaged, decode_steps, dense_amounts
-from engine.core.word import Step
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.block import Block
 from engine.storage.compiled import entry

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.replication.journal import SegmentedLog
+from engine.replication.journal.journal import SegmentedLog
 from tests.chaos.log_process import OWNER, SEGMENT_BYTES, Answer, Store
 
 

@@ -19,8 +19,8 @@ import uvloop
 from crc32c import crc32c
 
 from engine.exit_codes import EngineStopped
-from engine.replication.disk import Disk
-from engine.replication.segment_format import Identity
+from engine.replication.journal.disk import Disk
+from engine.replication.journal.segment_format import Identity
 from engine.replication.single import SingleLog, SingleLogLimits
 
 OWNER: Final = Identity("ab" * 16, 3, "node-a")

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 
 from engine.exit_codes import EngineStopped
 from engine.replication.interface import NotProposed
-from engine.replication.raft_boot import Placement
-from engine.replication.raft_log import RaftLog
-from engine.replication.transport import Address, AsyncioTransport
+from engine.replication.raft.boot import Placement
+from engine.replication.raft.log import RaftLog
+from engine.replication.transport.transport import Address, AsyncioTransport
 
 IN_FLIGHT = 16
 RECORD_BYTES = 512

@@ -22,7 +22,7 @@ from engine.core.limits import BATCH_TRANSFERS_MAX
 from engine.core.outcomes import Outcome
 from engine.core.records import Kind, as_records
 from engine.exit_codes import EngineStopped
-from engine.replication.segment_format import Identity as LogIdentity
+from engine.replication.journal.segment_format import Identity as LogIdentity
 from engine.replication.single import SingleLog, SingleLogLimits
 from engine.storage.folder import Identity, open_folder
 from engine.storage.loading import Loader

@@ -12,10 +12,11 @@ How it stays small, and still covers what a network and dying processes do:
   from its own group's record, drive on until nothing is logged any more, once patiently and once with every deadline
   past.
 
-What is the engine's own: the plan and its digest (`engine.core.plan`), the lifecycles (`engine.core.word`), the driver
-(`engine.core.chain_driver`) and the routes of split accounts (`engine.core.buckets`). What is modelled: a group's
-accounts, limits and judgement (`ledger.py`, `judge.py`, `group.py`). Each rule is a switch (`rules.py`): with all of
-them on, the scenarios hold; with one off, a planted fault, the shortest trace to the harm is printed.
+What is the engine's own: the plan and its digest (`engine.core.chains.plan`), the lifecycles
+(`engine.core.chains.word`), the driver (`engine.core.chains.driver`) and the routes of split accounts
+(`engine.core.split.buckets`). What is modelled: a group's accounts, limits and judgement (`ledger.py`, `judge.py`,
+`group.py`). Each rule is a switch (`rules.py`): with all of them on, the scenarios hold; with one off, a planted fault,
+the shortest trace to the harm is printed.
 
     python -m tests.model [part of a title]
 """

@@ -3,7 +3,7 @@
 import struct
 from typing import NamedTuple
 
-from engine.core.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
 from engine.core.records import AMOUNT_ALL, Flag, Kind
 from tests.model.rules import Rules
 

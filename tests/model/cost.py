@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from engine.core.chain_driver import ROUTER
+from engine.core.chains.driver import ROUTER
 from tests.model import scenarios
 from tests.model.chains import Leg, request
 from tests.model.driving import drive

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from engine.core.chain_driver import Answer, Facts, answer, next_steps
+from engine.core.chains.driver import Answer, Facts, answer, next_steps
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import Order, State, Step, Word, took_effect
 from engine.core.outcomes import Outcome, is_conflict
-from engine.core.plan import Chain
-from engine.core.word import Order, State, Step, Word, took_effect
 from tests.model.rules import RULES, Rules
 
 Words = Mapping[int, Word]

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from engine.core.chain_driver import ROUTER, Facts
-from engine.core.plan import Chain
-from engine.core.word import Word, is_open
+from engine.core.chains.driver import ROUTER, Facts
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import Word, is_open
 from tests.model.drivers import told
 from tests.model.world import Event, State, World
 

@@ -1,8 +1,8 @@
-"""A group's rules: what one log record does to its accounts and words. The lifecycles are `engine.core.word`'s own."""
+"""A group's rules: what one log record does to its accounts and words. The lifecycles are `chains.word`'s own."""
 
-from engine.core.plan import Chain
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import JUDGED, REFUSALS, Judged, Order, State, Step, Word, is_heard, next_word
 from engine.core.records import Kind
-from engine.core.word import JUDGED, REFUSALS, Judged, Order, State, Step, Word, is_heard, next_word
 from tests.model.chains import ALL
 from tests.model.judge import SHORT, Draft, judge, run_leg
 from tests.model.ledger import FROZEN, hold, reserve

@@ -1,6 +1,6 @@
 """Healing: no router, no message in flight; only couriers, each from its own group's record, until nothing happens."""
 
-from engine.core.plan import Chain
+from engine.core.chains.plan import Chain
 from tests.model.driving import courier, router
 from tests.model.group import due
 from tests.model.invariants import check_rest, require

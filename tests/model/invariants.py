@@ -1,9 +1,9 @@
 """What must hold in every state, I1 to I9 of DESIGN §13 as far as the protocol has a part in them."""
 
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import State, Word, took_effect
 from engine.core.outcomes import Outcome, is_conflict
-from engine.core.plan import Chain
 from engine.core.records import Kind
-from engine.core.word import State, Word, took_effect
 from tests.model.group import net
 from tests.model.ledger import CREDITS_LIMITED, DEBITS_LIMITED, Account
 from tests.model.setup import Group, Setup, transit

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from engine.core.outcomes import Outcome
-from engine.core.plan import Chain
-from engine.core.records import Flag, Kind
-from engine.core.word import (
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import (
     REFUSALS,
     WHY_ENDED,
     Hold,
@@ -18,6 +16,8 @@ from engine.core.word import (
     hold_of,
     took_effect,
 )
+from engine.core.outcomes import Outcome
+from engine.core.records import Flag, Kind
 from tests.model.chains import ALL, Following
 from tests.model.ledger import FROZEN, Account, hold, post, room_to_credit, room_to_debit
 from tests.model.setup import Setup

@@ -24,10 +24,10 @@ After every step the invariants of the model are checked.
 import re
 from pathlib import Path
 
-from engine.core.chain_driver import outcomes
-from engine.core.plan import Chain
+from engine.core.chains.driver import outcomes
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import Order, Step, Word, hold_of
 from engine.core.records import Flag, Kind
-from engine.core.word import Order, Step, Word, hold_of
 from tests.model.chains import ALL, Layout, Leg, Request, plan
 from tests.model.drivers import told
 from tests.model.driving import courier, router

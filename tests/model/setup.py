@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from engine.core.plan import Chain
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import Word
 from engine.core.records import Kind
-from engine.core.word import Word
 from tests.model.chains import Following, Leg, Request, chains_of, ids_of, index_of_ids
 from tests.model.ledger import Account, Accounts
 from tests.model.rules import RULES, Rules

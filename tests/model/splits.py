@@ -1,7 +1,7 @@
 """Scenarios of split accounts, DESIGN §8: maps of any age, buckets that are short, a rebalancer that works against."""
 
-from engine.core.buckets import Placed, side_of
 from engine.core.records import AccountFlag, Flag
+from engine.core.split.buckets import Placed, side_of
 from tests.model.chains import Layout, Leg, Request, plan, request
 from tests.model.ledger import FROZEN, Account
 from tests.model.scenarios import COMMIT, FREE, INSUFFICIENT, MISSING, POSTED, RESERVE, REVERSE, A, B, C, funded

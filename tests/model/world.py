@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-from engine.core.chain_driver import ROUTER, Facts, outcomes
+from engine.core.chains.driver import ROUTER, Facts, outcomes
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import Judged, Order, Step, Word, is_open, next_word
 from engine.core.outcomes import Outcome
-from engine.core.plan import Chain
-from engine.core.word import Judged, Order, Step, Word, is_open, next_word
 from tests.model.drivers import orders, told
 from tests.model.group import apply, due, freeze, split
 from tests.model.ledger import FROZEN

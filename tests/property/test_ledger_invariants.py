@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from engine.core.model_state import Event, unpack
+from engine.core.model.state import Event, unpack
 from engine.core.outcomes import Outcome, ResultFlag, took_effect
 from engine.core.records import AccountFlag, Flag, Kind
 from tests.core_histories import History

@@ -10,12 +10,11 @@ from typing import Final, NamedTuple
 import pytest
 
 from engine.exit_codes import EngineStopped
-from engine.replication import recovery, segment_format, segments
-from engine.replication.journal import SegmentedLog
-from engine.replication.recovery import Dropped, RecoveredLog
-from engine.replication.segment_format import Identity
-from engine.replication.segments import SegmentFiles
-from engine.replication.segments import Write as SegmentWrite
+from engine.replication.journal.journal import SegmentedLog, recovery, segment_format, segments
+from engine.replication.journal.recovery import Dropped, RecoveredLog
+from engine.replication.journal.segment_format import Identity
+from engine.replication.journal.segments import SegmentFiles
+from engine.replication.journal.segments import Write as SegmentWrite
 from tests.crash_images import Operation
 from tests.memory_disk import MemoryDisk
 from tests.step_worker import StepWorker

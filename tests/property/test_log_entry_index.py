@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.replication.entry_index import EntryIndex
-from engine.replication.record_cache import RecordCache
+from engine.replication.journal.entry_index import EntryIndex
+from engine.replication.journal.record_cache import RecordCache
 
 STEPS = st.lists(
     st.one_of(

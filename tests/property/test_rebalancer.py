@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.rebalancer import MOVE_EVERY_NS, Bucket, Move, next_moves, smoothed
+from engine.core.split.rebalancer import MOVE_EVERY_NS, Bucket, Move, next_moves, smoothed
 
 ROUND_NS = 5 * 10**9
 AMOUNTS = st.integers(0, 10**9)

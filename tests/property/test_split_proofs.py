@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.buckets import bucket_row
-from engine.core.model_rules import Rules
-from engine.core.model_state import Account, Event, pack, unpack
-from engine.core.model_steps import StepModel
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.step_record import steps_of
+from engine.core.chains.word import Order, State, Step
+from engine.core.model.rules import Rules
+from engine.core.model.state import Account, Event, pack, unpack
+from engine.core.model.steps import StepModel
 from engine.core.outcomes import ResultFlag, took_effect
-from engine.core.plan import Chain, Plan, Side, chain_of
-from engine.core.pools import Bucket, Counters, bound_of
-from engine.core.pools import Side as Drawn
 from engine.core.records import AccountFlag, Flag, Kind
-from engine.core.step_record import steps_of
-from engine.core.word import Order, State, Step
+from engine.core.split.buckets import bucket_row
+from engine.core.split.pools import Bucket, Counters, bound_of
+from engine.core.split.pools import Side as Drawn
 from tests.core_histories import SECOND, name
 from tests.step_histories import GROUPS, SETTINGS, group_of
 

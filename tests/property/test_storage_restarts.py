@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.log_record import RecordKind, decode_log_record
-from engine.core.model import Model
+from engine.core.model.model import Model
 from engine.core.settings import decode_settings
 from engine.storage.state_machine import StateMachine
 from engine.storage.verify.verify import verify

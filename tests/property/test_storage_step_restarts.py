@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.core.chains.step_record import steps_of
+from engine.core.chains.word import Order, Step
 from engine.core.known import Known
 from engine.core.records import Words
-from engine.core.step_record import steps_of
-from engine.core.word import Order, Step
 from engine.storage.state_machine import StateMachine
 from engine.storage.verify.verify import verify
 from tests.step_histories import GROUPS, Logged, World, opened_group, plain_answer, world

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from engine.replication.guard import Answer, Guard, Verdict, _library_append
-from engine.replication.raft_identity import Membership
-from engine.replication.raft_journal import RaftJournal
-from engine.replication.raft_log import RaftLog
-from engine.replication.raft_pending import Pending
-from engine.replication.raft_sender import Sender
-from engine.replication.raft_snapshot import Incoming, SnapshotReceiver
+from engine.replication.raft.guard import Answer, Guard, Verdict, _library_append
+from engine.replication.raft.identity import Membership
+from engine.replication.raft.journal import RaftJournal
+from engine.replication.raft.log import RaftLog
+from engine.replication.raft.pending import Pending
+from engine.replication.raft.sender import Sender
+from engine.replication.raft.snapshot import Incoming, SnapshotReceiver
 from tests.simulation.replica import Replica
 from tests.simulation.store import SimulatedStore
 

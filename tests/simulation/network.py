@@ -5,9 +5,9 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from engine.replication.frames import Buffer, FrameRefused, decode_frame, encode_frame
-from engine.replication.messages import Ack, AnyMessage, Vote
-from engine.replication.transport import Handshake, Receiver
+from engine.replication.raft.messages import Ack, AnyMessage, Vote
+from engine.replication.transport.frames import Buffer, FrameRefused, decode_frame, encode_frame
+from engine.replication.transport.transport import Handshake, Receiver
 
 CONNECT_EVERY_S = 0.05
 SILENCE_S_MAX = 1.0
@@ -28,7 +28,8 @@ class Weather:
 
 
 class SimulatedTransport:
-    """One replica's end: see `engine.replication.transport.Transport`. A new one for each life of the replica."""
+    """One replica's end of the network, as
+    `engine.replication.transport.transport.Transport`. A new one for each life of the replica."""
 
     def __init__(self, network: "Network", replica: str) -> None:
         self.network, self.replica = network, replica

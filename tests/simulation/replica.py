@@ -7,11 +7,11 @@ from pathlib import Path
 
 from engine.exit_codes import EngineStopped
 from engine.replication.interface import NotProposed, Role
-from engine.replication.raft_boot import Machine, Placement
-from engine.replication.raft_files import DiskFiles
-from engine.replication.raft_identity import make_replacement
-from engine.replication.raft_log import RaftLog
-from engine.replication.raft_settings import RaftSettings
+from engine.replication.raft.boot import Machine, Placement
+from engine.replication.raft.files import DiskFiles
+from engine.replication.raft.identity import make_replacement
+from engine.replication.raft.log import RaftLog
+from engine.replication.raft.settings import RaftSettings
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.history import History, Violation
 from tests.simulation.network import Network, SimulatedTransport

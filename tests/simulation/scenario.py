@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.raft_log import RaftLog
+from engine.replication.raft.log import RaftLog
 from tests.simulation.dice import obsessions
 from tests.simulation.disk import Crash
 from tests.simulation.history import History, Violation

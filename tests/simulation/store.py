@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.raft_snapshot import Snapshot
+from engine.replication.raft.snapshot import Snapshot
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.history import History
 
@@ -79,7 +79,7 @@ class SimulatedStore:
         kept = self.kept.log_index
         return kept if self.dice.random() < 0.5 else self.dice.randint(min(self.forgotten, kept), kept)
 
-    # `raft_snapshot.SnapshotStore`.
+    # `raft.snapshot.SnapshotStore`.
 
     async def make(self) -> Snapshot:
         data = msgspec.msgpack.encode(Image(self.log_index, self.term, tuple(self.records), self.state_hash))

@@ -8,9 +8,9 @@ import pytest
 from msgspec import structs
 
 from engine.core.book import CHUNK_ROWS, Book, iterate_accounts
-from engine.core.kernel import apply_events, apply_settings, replay_rows
+from engine.core.events import apply_events, apply_settings, replay_rows
 from engine.core.known import Applied, nothing_known
-from engine.core.model_state import Event, pack
+from engine.core.model.state import Event, pack
 from engine.core.outcomes import Outcome
 from engine.core.records import FOLLOWERS, Kind, Words, as_words
 from engine.core.settings import Ledger, check_change

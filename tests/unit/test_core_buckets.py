@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.core import model_rules
-from engine.core.buckets import (
+from engine.core.chains.plan import Chain
+from engine.core.chains.step_answers import SHORT
+from engine.core.chains.word import Order, State, Step
+from engine.core.model import rules as model_rules
+from engine.core.model.rules import Rules
+from engine.core.model.state import Account, Event, unpack
+from engine.core.model.steps import StepModel
+from engine.core.outcomes import Outcome, ResultFlag
+from engine.core.records import AccountFlag, Flag, Kind
+from engine.core.split.buckets import (
     BUCKET_STATE,
     Presence,
     bucket_request_id,
@@ -19,14 +27,6 @@ from engine.core.buckets import (
     is_share_id,
     share_id,
 )
-from engine.core.model_rules import Rules
-from engine.core.model_state import Account, Event, unpack
-from engine.core.model_steps import StepModel
-from engine.core.outcomes import Outcome, ResultFlag
-from engine.core.plan import Chain
-from engine.core.records import AccountFlag, Flag, Kind
-from engine.core.step_answers import SHORT
-from engine.core.word import Order, State, Step
 from tests.core_histories import ELSEWHERE, RESERVED_ACCOUNT
 from tests.core_step_histories import run_step_history
 from tests.core_story import ALICE, BOB, CAROL, Story

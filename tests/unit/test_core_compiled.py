@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from engine.core.compiled import cache_folder, entries_kept_in
-from engine.core.kernel import warm_up
-from engine.core.kernel_apply import apply_batch, scan_batch
-from engine.core.kernel_deadlines import fill_deadlines, sweep_deadlines
-from engine.core.kernel_faults import find_faults
-from engine.core.kernel_replay import replay
-from engine.core.kernel_reservations import expire_due
-from engine.core.kernel_step_replay import replay_step_rows
-from engine.core.kernel_steps import apply_step_batch, scan_steps
-from engine.core.kernel_tables import find_accounts_here, find_rows, index_accounts, index_reservations
-from engine.core.kernel_types import I64_NUMBER, U64_TYPE
+from engine.core.events import warm_up
+from engine.core.kernel.apply import apply_batch, scan_batch
+from engine.core.kernel.arrays import I64_NUMBER, U64_TYPE
+from engine.core.kernel.deadlines import fill_deadlines, sweep_deadlines
+from engine.core.kernel.faults import find_faults
+from engine.core.kernel.replay import replay
+from engine.core.kernel.reservations import expire_due
+from engine.core.kernel.step_replay import replay_step_rows
+from engine.core.kernel.steps import apply_step_batch, scan_steps
+from engine.core.kernel.tables import find_accounts_here, find_rows, index_accounts, index_reservations
 
 ENTRIES = (
     *(apply_batch, scan_batch, fill_deadlines, sweep_deadlines, find_faults, replay, expire_due),
@@ -47,8 +47,8 @@ def test_everything_is_compiled_for_one_signature_when_the_kernel_is_imported() 
 
 def test_a_second_process_loads_the_kernel_from_the_cache() -> None:
     code = (
-        "from engine.core.kernel import warm_up; warm_up();"
-        "from engine.core.kernel_apply import apply_batch as a; print(sum(a.stats.cache_misses.values()))"
+        "from engine.core.events import warm_up; warm_up();"
+        "from engine.core.kernel.apply import apply_batch as a; print(sum(a.stats.cache_misses.values()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "0"

@@ -3,9 +3,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from engine.core.digests import LANES, MESSAGE_WORDS, digest_all
-from engine.core.plain_chains import plain_digests
-from engine.core.plan import DIGEST_BYTES, DIGEST_PERSON, Plan, Side, chain_of
+from engine.core.chains.digests import LANES, MESSAGE_WORDS, digest_all
+from engine.core.chains.plain import plain_digests
+from engine.core.chains.plan import DIGEST_BYTES, DIGEST_PERSON, Plan, Side, chain_of
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, LANES - 1, LANES, LANES + 1, 5 * LANES + 7])

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine.core.model import CONFLICTS
-from engine.core.model_state import NO_ID, Event
+from engine.core.model.model import CONFLICTS
+from engine.core.model.state import NO_ID, Event
 from engine.core.outcomes import PRECEDENCE, Outcome, is_conflict, took_effect
 from engine.core.records import AccountFlag, Flag, Kind
 from tests.core_histories import name

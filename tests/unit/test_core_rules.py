@@ -1,6 +1,6 @@
 """The rules of the ledger as stories, each told to the plain model and to the kernel (DESIGN §4)."""
 
-from engine.core.model_state import Event
+from engine.core.model.state import Event
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import AMOUNT_ALL, AccountFlag, Flag, Kind
 from tests.core_histories import SECOND, settings

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.core.outcomes import Outcome
-from engine.core.plain_chains import plain_digests
-from engine.core.plan import Chain, Plan, Side, chain_of
-from engine.core.records import AMOUNT_ALL, Kind, as_words
-from engine.core.step_answers import (
+from engine.core.chains.plain import plain_digests
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.step_answers import (
     ANSWER,
     ON_RECORD,
     OTHER_CHAIN,
@@ -28,7 +26,7 @@ from engine.core.step_answers import (
     word_of,
     words_of,
 )
-from engine.core.step_record import (
+from engine.core.chains.step_record import (
     STEP,
     STEP_AMOUNT,
     StepRecord,
@@ -42,7 +40,9 @@ from engine.core.step_record import (
     steps_of,
     take_steps,
 )
-from engine.core.word import Hold, Order, State, Step, Word
+from engine.core.chains.word import Hold, Order, State, Step, Word
+from engine.core.outcomes import Outcome
+from engine.core.records import AMOUNT_ALL, Kind, as_words
 from tests.protocol_rows import laid_out, row
 
 GOLDEN = Path(__file__).parent.parent / "golden"

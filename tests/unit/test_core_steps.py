@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from engine.core.book import Book
-from engine.core.kernel import apply_settings
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.step_record import steps_of
+from engine.core.chains.word import Order, State, Step
+from engine.core.events import apply_settings
 from engine.core.known import NO_POSITION, AppliedSteps, nothing_known
-from engine.core.model_legs import transit_id
-from engine.core.model_state import Event, pack
-from engine.core.model_steps import StepAnswer
+from engine.core.model.legs import transit_id
+from engine.core.model.state import Event, pack
+from engine.core.model.steps import StepAnswer
 from engine.core.outcomes import Outcome, ResultFlag
-from engine.core.plan import Chain, Plan, Side, chain_of
 from engine.core.records import AccountFlag, Flag, Kind, as_words
-from engine.core.step_record import steps_of
 from engine.core.steps import apply_steps, replay_steps
-from engine.core.word import Order, State, Step
 from engine.exit_codes import EngineStopped
 from tests.core_histories import SECOND, settings
 from tests.core_story import ALICE, BEGIN, BOB, Story

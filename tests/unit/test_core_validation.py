@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.model_state import NO_ID, Event, pack
+from engine.core.model.state import NO_ID, Event, pack
 from engine.core.records import AMOUNT_ALL, AccountFlag, Flag, Kind, as_words
 from engine.core.validation import Fault, fault_text, faults_of
 from tests.core_histories import ALL_ONES, name

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.core.chains.word import Step
 from engine.core.limits import SLOTS
 from engine.core.placement import slot_of
 from engine.core.records import Kind, Words
-from engine.core.word import Step
 from engine.service.heat.sketch import COUNTERS_MAX, ROWS_COUNTED_MAX, Sketch
 
 SEED = 77

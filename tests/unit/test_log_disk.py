@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.disk import BUFFERS_PER_WRITE_MAX, Disk
-from engine.replication.journal import SegmentedLog
-from engine.replication.segment_format import Identity
+from engine.replication.journal.disk import BUFFERS_PER_WRITE_MAX, Disk
+from engine.replication.journal.journal import SegmentedLog
+from engine.replication.journal.segment_format import Identity
 
 OWNER = Identity("ab" * 16, 3, "node-a")
 

@@ -5,8 +5,8 @@ from typing import Final
 
 import pytest
 
-from engine.replication.journal import SegmentedLog
-from engine.replication.segment_format import (
+from engine.replication.journal.journal import SegmentedLog
+from engine.replication.journal.segment_format import (
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Identity,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.journal import SegmentedLog
+from engine.replication.journal.journal import SegmentedLog
 from tests.crash_images import Operation, Resize, Sync
 from tests.log_folders import (
     CACHE_BYTES,

@@ -7,8 +7,8 @@ import pytest
 from crc32c import crc32c
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.journal import SegmentedLog
-from engine.replication.segment_format import (
+from engine.replication.journal.journal import SegmentedLog
+from engine.replication.journal.segment_format import (
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Identity,

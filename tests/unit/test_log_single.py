@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.disk import Disk
 from engine.replication.interface import NotProposed, ReplicatedLog, Role
-from engine.replication.journal import SegmentedLog
-from engine.replication.segment_format import Identity
+from engine.replication.journal.disk import Disk
+from engine.replication.journal.journal import SegmentedLog
+from engine.replication.journal.segment_format import Identity
 from engine.replication.single import SingleLog, SingleLogLimits
 
 OWNER = Identity("ab" * 16, 3, "node-a")

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.core.buckets import Presence, bucket_row, bucket_states, is_share_id, share_id
 from engine.core.known import RESULT
-from engine.core.model_state import Event, pack
+from engine.core.model.state import Event, pack
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import AccountFlag, Flag, Kind
+from engine.core.split.buckets import Presence, bucket_row, bucket_states, is_share_id, share_id
 from engine.peer.v1.peer_service_pb2 import (
     MakeBucketsRequest,
     MakeBucketsResponse,

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from engine.core.chain_driver import next_steps
+from engine.core.chains.driver import next_steps
+from engine.core.chains.plan import Chain, Plan, Side
+from engine.core.chains.step_answers import SHORT, StepAnswers, blank_answers
+from engine.core.chains.step_record import StepRecord
+from engine.core.chains.word import Order, State, Step, Word, is_open
 from engine.core.outcomes import Outcome
-from engine.core.plan import Chain, Plan, Side
 from engine.core.records import Kind
-from engine.core.step_answers import SHORT, StepAnswers, blank_answers
-from engine.core.step_record import StepRecord
-from engine.core.word import Order, State, Step, Word, is_open
 from engine.rpc.faults import CallFailed, Reason, unavailable
-from engine.service import courier
-from engine.service.courier import Courier, OpenChain
-from router.chains_sending import SentAs
+from engine.service.courier import courier
+from engine.service.courier.courier import Courier, OpenChain
+from router.chains.sending import SentAs
 from tests.fake_groups import FakeGroups
 from tests.fake_network import FakeNetwork, Weather, names_in
 from tests.model.ledger import DEBITS_LIMITED, FROZEN, Account

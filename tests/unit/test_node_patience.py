@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.core.records import Words
-from engine.service.patience import GRACES_MAX, POSITION, REMEMBERED_NS, TIMESTAMP, Patience
+from engine.service.courier.patience import GRACES_MAX, POSITION, REMEMBERED_NS, TIMESTAMP, Patience
 
 SECOND = 1_000_000_000
 GRACE = 2 * SECOND

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from engine.config import ClusterConfig, GroupConfig, ReplicaConfig, initial_settings
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.step_answers import decode_answers, words_of
+from engine.core.chains.step_record import StepRecord, encode_steps, steps_of
+from engine.core.chains.word import Order, State, Step, Word
 from engine.core.placement import slot_of
-from engine.core.plan import Chain, Plan, Side, chain_of
 from engine.core.records import Kind
 from engine.core.settings import Settings, group_of_slots
-from engine.core.step_answers import decode_answers, words_of
-from engine.core.step_record import StepRecord, encode_steps, steps_of
-from engine.core.word import Order, State, Step, Word
 from engine.rpc.faults import ABORTED, FAILED_PRECONDITION, INVALID_ARGUMENT, CallFailed, Fault
 from engine.rpc.group_client import GroupClient
 from engine.rpc.steps import EPOCH_KEY, ON_RECORD, Sender, send_steps

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from engine.core.chains.plan import Chain
+from engine.core.chains.step_record import StepRecord, encode_steps, join_steps, steps_of
+from engine.core.chains.word import Order, Step
 from engine.core.limits import IDENTITY_BYTES_MAX, LOG_RECORD_BYTES_MAX
 from engine.core.log_record import Caller as RecordCaller
 from engine.core.log_record import RecordKind, encode_log_record
-from engine.core.plan import Chain
 from engine.core.records import Kind
-from engine.core.step_record import StepRecord, encode_steps, join_steps, steps_of
-from engine.core.word import Order, Step
 from engine.rpc.faults import INVALID_ARGUMENT, CallFailed, Fault
 from engine.service.step_checks import STEP_ROWS_MAX, require_sound
 from tests.protocol_rows import laid_out, row

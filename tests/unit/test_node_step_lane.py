@@ -3,13 +3,13 @@ import asyncio
 import numpy as np
 import pytest
 
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.step_answers import AnsweredWord, StepAnswers, answers_of, words_of
+from engine.core.chains.step_record import StepRecord, decode_steps, steps_of
+from engine.core.chains.word import Order, State, Step, Word
 from engine.core.known import RESULT
 from engine.core.log_record import RecordKind
-from engine.core.plan import Chain, Plan, Side, chain_of
 from engine.core.records import RECORD_BYTES, Flag, Kind
-from engine.core.step_answers import AnsweredWord, StepAnswers, answers_of, words_of
-from engine.core.step_record import StepRecord, decode_steps, steps_of
-from engine.core.word import Order, State, Step, Word
 from engine.replication.interface import NotProposed
 from engine.rpc.faults import RESOURCE_EXHAUSTED, CallFailed, Fault, Reason, overloaded, unavailable
 from engine.service.flight import Answer

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from engine.core.plan import Chain
+from engine.core.chains.plan import Chain
+from engine.core.chains.step_answers import AnsweredWord, StepAnswers, answers_of, words_of
+from engine.core.chains.step_record import StepRecord, steps_of
+from engine.core.chains.word import Hold, Order, State, Step, Word
 from engine.core.records import Kind
-from engine.core.step_answers import AnsweredWord, StepAnswers, answers_of, words_of
-from engine.core.step_record import StepRecord, steps_of
-from engine.core.word import Hold, Order, State, Step, Word
 from engine.rpc.faults import CallFailed, Reason, unavailable
 from engine.service.replica import Replica
 from engine.service.stepping import step

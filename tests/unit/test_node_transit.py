@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from engine.core.plan import Chain, Plan, Side
+from engine.core.chains.plan import Chain, Plan, Side
+from engine.core.chains.word import Order, State, Step
 from engine.core.records import Kind
-from engine.core.word import Order, State, Step
 from engine.service.transit import OnTheWay, own_legs, sum_up
 from tests.fake_groups import FakeGroups
 from tests.fake_network import names_in

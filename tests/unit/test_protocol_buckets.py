@@ -2,8 +2,8 @@
 
 from itertools import permutations
 
-from engine.core.buckets import Placed, side_of
-from engine.core.plan import Side
+from engine.core.chains.plan import Side
+from engine.core.split.buckets import Placed, side_of
 
 A, B = 0, 1
 

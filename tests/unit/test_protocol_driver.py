@@ -1,10 +1,10 @@
 """The driver of cross-group chains: from what is known to what is sent and what is told."""
 
-from engine.core.chain_driver import ROUTER, Answer, Facts, answer, next_steps, outcomes
+from engine.core.chains.driver import ROUTER, Answer, Facts, answer, next_steps, outcomes
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import Hold, Order, State, Step, Word
 from engine.core.outcomes import Outcome
-from engine.core.plan import Chain
 from engine.core.records import Kind
-from engine.core.word import Hold, Order, State, Step, Word
 from tests.protocol_rows import laid_out, row
 
 A, B, C = 0, 1, 2

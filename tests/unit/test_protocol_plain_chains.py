@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.chain_driver import answer, next_steps
-from engine.core.plain_chains import plain_digests, plain_families, plain_table
-from engine.core.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.driver import answer, next_steps
+from engine.core.chains.plain import plain_digests, plain_families, plain_table
+from engine.core.chains.plan import Chain, Plan, Side, chain_of
+from engine.core.chains.word import Hold, State, Step, Word
 from engine.core.records import CALLER_TRANSFER_KINDS, Kind, as_words
-from engine.core.word import Hold, State, Step, Word
 from tests.protocol_rows import laid_out, row
 
 A, B = 0, 1

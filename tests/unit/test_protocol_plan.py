@@ -7,10 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.limits import CHAIN_GROUPS_MAX, CHAIN_LEGS_MAX, GROUPS_MAX, SLOTS
-from engine.core.outcomes import Outcome
-from engine.core.placement import slot_of
-from engine.core.plan import (
+from engine.core.chains.plan import (
     Chain,
     ChainDamaged,
     ChainFault,
@@ -30,6 +27,9 @@ from engine.core.plan import (
     original_in,
     sides_of,
 )
+from engine.core.limits import CHAIN_GROUPS_MAX, CHAIN_LEGS_MAX, GROUPS_MAX, SLOTS
+from engine.core.outcomes import Outcome
+from engine.core.placement import slot_of
 from engine.core.records import AMOUNT_ALL, Flag, Kind, as_words
 from tests.protocol_rows import laid_out, linked, row
 

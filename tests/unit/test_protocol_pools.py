@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.pools import (
+from engine.core.records import AccountFlag
+from engine.core.split.pools import (
     Bucket,
     Counters,
     Pull,
@@ -17,7 +18,6 @@ from engine.core.pools import (
     proves_short,
     sum_of,
 )
-from engine.core.records import AccountFlag
 
 DEBITS, CREDITS = AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS, AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS
 

@@ -5,10 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from engine.core.outcomes import Outcome
-from engine.core.plan import Chain
-from engine.core.records import Kind
-from engine.core.word import (
+from engine.core.chains.plan import Chain
+from engine.core.chains.word import (
     NEXT_HOLD,
     NEXT_WORD,
     WHY_ENDED,
@@ -26,6 +24,8 @@ from engine.core.word import (
     next_word,
     took_effect,
 )
+from engine.core.outcomes import Outcome
+from engine.core.records import Kind
 from tests.protocol_rows import laid_out, row
 
 A, B = 0, 1

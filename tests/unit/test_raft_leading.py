@@ -6,7 +6,7 @@ from crc32c import crc32c
 
 from engine.exit_codes import ExitCode
 from engine.replication.interface import NotProposed, Role
-from engine.replication.messages import (
+from engine.replication.raft.messages import (
     Ack,
     Append,
     PreVote,
@@ -18,7 +18,7 @@ from engine.replication.messages import (
     Vote,
     VoteRequest,
 )
-from engine.replication.raft_settings import RaftSettings
+from engine.replication.raft.settings import RaftSettings
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.replication import transport
-from engine.replication.transport_connection import Connection
+from engine.replication.transport import transport
+from engine.replication.transport.connection import Connection
 from tests.peer_sides import Pair, Side
 
 STEADY_S = 1.0

@@ -14,12 +14,12 @@ from pysyncobj.version import VERSION
 from engine.core.limits import LOG_RECORD_BYTES_MAX
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.interface import NotProposed, Role
-from engine.replication.journal import SegmentedLog
-from engine.replication.messages import Ack, Append, SnapshotAck, SnapshotPiece, Vote, VoteRequest
-from engine.replication.raft_boot import LOG_FOLDER
-from engine.replication.raft_settings import RaftSettings
-from engine.replication.segment_format import Identity
-from engine.replication.transport import AsyncioTransport
+from engine.replication.journal.journal import SegmentedLog
+from engine.replication.journal.segment_format import Identity
+from engine.replication.raft.boot import LOG_FOLDER
+from engine.replication.raft.messages import Ack, Append, SnapshotAck, SnapshotPiece, Vote, VoteRequest
+from engine.replication.raft.settings import RaftSettings
+from engine.replication.transport.transport import AsyncioTransport
 from tests.peer_sides import Side, free_address
 from tests.raft_bench import CLUSTER, FOLDER, GROUP, Bench, hello
 from tests.simulation.disk import Crash

@@ -8,7 +8,8 @@ import pytest
 from crc32c import crc32c
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.frames import (
+from engine.replication.raft.messages import Ack, Append, Ping
+from engine.replication.transport.frames import (
     FRAME_BYTES_MAX,
     PREFIX,
     FrameRefused,
@@ -16,8 +17,7 @@ from engine.replication.frames import (
     encode_frame,
     split_records,
 )
-from engine.replication.messages import Ack, Append, Ping
-from engine.replication.transport import Address, AsyncioTransport, PeerSecurity
+from engine.replication.transport.transport import Address, AsyncioTransport, PeerSecurity
 from tests.peer_sides import Pair, Side, free_address, until
 
 
@@ -87,7 +87,7 @@ async def test_what_is_no_greeting_is_refused_in_one_sentence(caplog, data, sent
 
 
 async def test_a_silent_connection_is_closed(monkeypatch):
-    monkeypatch.setattr("engine.replication.transport.GREETING_S_MAX", 0.05)
+    monkeypatch.setattr("engine.replication.transport.transport.GREETING_S_MAX", 0.05)
     one = Side("a")
     end = AsyncioTransport("a", {"a": free_address(), "b": free_address()})
     await end.start(one, one)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.core.records import Flag, Kind, Words
-from router.chains import Sorted, sort_chains
+from router.chains.batch import Sorted, sort_chains
 
 
 def batch(*linked: bool) -> Words:

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
+from engine.core.chains.word import State
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import AMOUNT_ALL, Flag, Kind, as_words
-from engine.core.word import State
 from engine.rpc.faults import Logged, Reason
-from router.chains_posting import BatchRun, Network
-from router.chains_sending import SentAs
+from router.chains.posting import BatchRun, Network
+from router.chains.sending import SentAs
 from tests.fake_groups import FakeGroups
 from tests.fake_network import FakeNetwork, Weather, names_in
 from tests.model.ledger import DEBITS_LIMITED, Account

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from engine.core.pools import Bucket, Counters, Pull, Side
 from engine.core.records import AccountFlag
+from engine.core.split.pools import Bucket, Counters, Pull, Side
 from engine.rpc.faults import CallFailed, Reason, unavailable
-from router.funds import Funds, Need, SplitState, Verdict, Want
+from router.split.funds import Funds, Need, SplitState, Verdict, Want
 from tests.simulation.virtual_loop import VirtualLoop
 
 T = TypeVar("T")

@@ -13,11 +13,11 @@ from engine.rpc.faults import CallFailed, Reason, fault_of, stale_placement, una
 from engine.rpc.steps import EPOCH_KEY
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, PostTransfersResponse
 from postingengine.v1.types_pb2 import GroupLogIndex
-from router.buckets import Buckets
-from router.chains_behind import Behind
+from router.chains.behind import Behind
 from router.lanes import Lanes
 from router.placement import Placement
 from router.posting import Posting
+from router.split.buckets import Buckets
 from tests.fake_network import HASH_SEED, names_in
 from tests.protocol_rows import row
 

@@ -8,7 +8,7 @@ from postingengine.v1.posting_service_pb2 import TransferAnswer
 from postingengine.v1.transfer_pb2 import CHAIN_STATE_OPEN, StoredTransfer, Transfer
 from router.placement import Placement
 from router.reading import best_answer
-from router.split_map import Split, SplitMap
+from router.split.map import Split, SplitMap
 from tests.fake_groups import id_of
 from tests.fake_network import HASH_SEED, names_in
 

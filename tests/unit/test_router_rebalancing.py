@@ -5,12 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from engine.config import HotAccountsConfig, HotAccountsPolicy
-from engine.core.pools import Bucket, Counters, Pull, Side, pool_of
 from engine.core.records import AccountFlag
+from engine.core.split.pools import Bucket, Counters, Pull, Side, pool_of
 from postingengine.v1.admin_service_pb2 import GroupHeat, HotAccount, ReportHeatResponse
-from router.funds import SplitState
-from router.rebalancing import MINUTE_NS, ROUND_S, Rebalancing
-from router.split_map import Split, SplitMap
+from router.split.funds import SplitState
+from router.split.map import Split, SplitMap
+from router.split.rebalancing import MINUTE_NS, ROUND_S, Rebalancing
 
 DEBITS = AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS
 ROUND_NS = int(ROUND_S * 10**9)

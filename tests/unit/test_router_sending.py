@@ -5,14 +5,14 @@ import asyncio
 import numpy as np
 import pytest
 
-from engine.core.plan import Side, chain_of
-from engine.core.step_answers import blank_answers
-from engine.core.step_record import StepRecord, steps_of
-from engine.core.word import Order, Step
+from engine.core.chains.plan import Side, chain_of
+from engine.core.chains.step_answers import blank_answers
+from engine.core.chains.step_record import StepRecord, steps_of
+from engine.core.chains.word import Order, Step
 from engine.rpc.faults import CallFailed, Logged, Reason, invalid, overloaded, stale_placement
 from engine.rpc.steps import ON_RECORD
-from router import chains_sending
-from router.chains_sending import FRESH_REQUESTS_MAX, Lane, Replies, SentAs
+from router.chains import sending as chains_sending
+from router.chains.sending import FRESH_REQUESTS_MAX, Lane, Replies, SentAs
 from tests.protocol_rows import laid_out, row
 
 AS_ALICE = SentAs((("caller", "alice"),), 1)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.buckets import side_of
-from engine.core.plan import sides_of
+from engine.core.chains.plan import sides_of
 from engine.core.records import as_words
-from router.chains import internal_alone
-from router.split_map import Split, SplitMap
+from engine.core.split.buckets import side_of
+from router.chains.batch import internal_alone
+from router.split.map import Split, SplitMap
 from tests.fake_groups import id_of
 from tests.fake_network import HASH_SEED, group_of_slot, names_in
 from tests.protocol_rows import linked, row

@@ -7,7 +7,7 @@ import pytest
 
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import AMOUNT_ALL, Flag, Kind
-from router.chains_posting import BatchRun, Network
+from router.chains.posting import BatchRun, Network
 from tests.fake_groups import FakeGroups
 from tests.fake_network import FakeNetwork, Weather, names_in
 from tests.model.ledger import Account

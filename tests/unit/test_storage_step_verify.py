@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.word import Step
+from engine.core.chains.word import Step
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.block import Block, decode_block
 from engine.storage.folder import open_folder

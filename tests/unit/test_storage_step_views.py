@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from engine.core.book import Book
+from engine.core.chains.step_record import steps_of
+from engine.core.chains.word import Order, State, Step
 from engine.core.records import AccountFlag
-from engine.core.step_record import steps_of
-from engine.core.word import Order, State, Step
 from engine.storage.audit import reserved_totals, secured_totals, transit_balances, trial_balances
 from engine.storage.state_machine import StateMachine
 from engine.storage.views.answers import TIME_MAX, Basis

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.core.kernel_open_chains import BODY
+from engine.core.chains.plan import Chain
+from engine.core.chains.step_answers import ON_RECORD, word_of, words_of
+from engine.core.chains.step_record import StepRecord, encode_steps, steps_of
+from engine.core.chains.word import Order, State, Step
+from engine.core.kernel.open_chains import BODY
 from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.placement import slot_of
-from engine.core.plan import Chain
 from engine.core.records import Kind, as_records, as_words
 from engine.core.settings import Ledger, Settings, SlotRange, encode_settings
-from engine.core.step_answers import ON_RECORD, word_of, words_of
-from engine.core.step_record import StepRecord, encode_steps, steps_of
-from engine.core.word import Order, State, Step
 from engine.storage.folder import Identity, open_folder
 from engine.storage.recovery import open_state_machine
 from engine.storage.state_machine import StateMachine

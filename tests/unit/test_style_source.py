@@ -91,7 +91,7 @@ def test_constants_are_final_and_durations_name_their_unit(path: Path) -> None:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_number(node.value):
             words = set(node.target.id.upper().strip("_").split("_"))
             # A kernel's numbers are places in its arrays, not durations.
-            if words & DURATION_WORDS and not words & UNITS and not path.name.startswith("kernel"):
+            if words & DURATION_WORDS and not words & UNITS and path.parent.name != "kernel":
                 unitless.append(node.target.id)
     assert not bare, "annotate constants with Final"
     assert not unitless, "name the unit last: _s, _ms, _ns"

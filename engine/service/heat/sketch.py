@@ -16,12 +16,12 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.word import Step
 from engine.core.compiled import cache_folder, entries_kept_in, helper, outlined
-from engine.core.kernel_tables import find_hashed, insert
-from engine.core.kernel_u128 import I64, ONE, U64, ZERO
+from engine.core.kernel.tables import find_hashed, insert
+from engine.core.kernel.u128 import I64, ONE, U64, ZERO
 from engine.core.placement import hash_id
 from engine.core.records import Kind, Words
-from engine.core.word import Step
 
 COUNTERS_MAX: Final = 1536
 SLOTS: Final = 4096
@@ -61,11 +61,9 @@ _STEP_FIRST_MAX: Final = np.uint64(Step.DECIDE)
 """RESERVE and DECIDE store a transfer first; later steps store it again."""
 
 _HERE: Final = Path(__file__).parent
-_CORE: Final = _HERE.parents[1] / "core"
+_KERNEL: Final = _HERE.parents[1] / "core" / "kernel"
 _entry: Final = entries_kept_in(
-    cache_folder(
-        _HERE, [_CORE / "kernel_tables.py", _CORE / "kernel_types.py", _CORE / "kernel_u128.py", Path(__file__)]
-    )
+    cache_folder(_HERE, [_KERNEL / "tables.py", _KERNEL / "arrays.py", _KERNEL / "u128.py", Path(__file__)])
 )
 
 

@@ -24,10 +24,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.word import Step
 from engine.core.known import Ended
 from engine.core.placement import hash_id
 from engine.core.records import FOLLOWERS, Kind, Words
-from engine.core.word import Step
 from engine.storage.compiled import entry, helper
 
 

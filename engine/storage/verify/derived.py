@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.kernel_open_chains import BODY
+from engine.core.chains.word import Step
+from engine.core.kernel.open_chains import BODY
 from engine.core.known import Ended
 from engine.core.outcomes import took_effect
 from engine.core.records import FOLLOWERS, Kind, Words, as_records
-from engine.core.word import Step
 from engine.storage.block import Block
 from engine.storage.checkpoint import Checkpoints
 from engine.storage.ids.entries import Family

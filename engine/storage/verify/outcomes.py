@@ -5,15 +5,15 @@ from typing import Final
 import numpy as np
 
 from engine.core.book import Book
+from engine.core.chains.step_record import StepRecord
+from engine.core.chains.word import WHOLE, State
 from engine.core.log_record import RecordKind, kind_of
-from engine.core.model import Answer
-from engine.core.model_state import Account, Event, unpack
-from engine.core.model_steps import StepAnswer, StepModel
+from engine.core.model.model import Answer
+from engine.core.model.state import Account, Event, unpack
+from engine.core.model.steps import StepAnswer, StepModel
 from engine.core.outcomes import Outcome
 from engine.core.records import ACCOUNT, RECORD_BYTES, AccountFlag, Kind
 from engine.core.settings import decode_settings
-from engine.core.step_record import StepRecord
-from engine.core.word import WHOLE, State
 from engine.storage.block import Block
 from engine.storage.step_rows import LEG_MASK, LEG_SHIFT, steps_of_block
 from engine.storage.verify.report import differs, expect

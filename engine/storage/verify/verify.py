@@ -9,7 +9,7 @@ from lmdb.verify import VerifyError
 from lmdb.verify import verify as verify_pages
 
 from engine.core.book import Book
-from engine.core.word import Word
+from engine.core.chains.word import Word
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.audit import reserved_totals, secured_totals, transit_balances, trial_balances
 from engine.storage.chain_words import WordReader

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.kernel_tables import find_hashed
-from engine.core.kernel_transit import transit_high
-from engine.core.kernel_u128 import FULL
+from engine.core.chains.step_record import Sides
+from engine.core.chains.word import Step
+from engine.core.kernel.tables import find_hashed
+from engine.core.kernel.transit import transit_high
+from engine.core.kernel.u128 import FULL
 from engine.core.placement import hash_id
 from engine.core.records import Kind, Words
-from engine.core.step_record import Sides
-from engine.core.word import Step
 from engine.storage.block import Block
 from engine.storage.compiled import entry, helper
 from engine.storage.step_rows import steps_of_block

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from engine.core.book import Book
-from engine.core.kernel_tables import find_rows
+from engine.core.kernel.tables import find_rows
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.store import MAP_BYTES_MAX, Store
 from engine.storage.views.answers import Asked, Basis, Covered, Page, Posted, Resume, Seen

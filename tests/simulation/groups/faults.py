@@ -7,12 +7,12 @@ from unittest import mock
 
 import numpy as np
 
-from engine.core.chain_driver import ROUTER, Facts, next_steps
-from engine.core.plan import Chain
+from engine.core.chains.driver import ROUTER, Facts, next_steps
+from engine.core.chains.plan import Chain
+from engine.core.chains.step_answers import blank_answers
+from engine.core.chains.step_record import StepRecord, join_steps, steps_of
+from engine.core.chains.word import Order, State, Step, Word
 from engine.core.records import Kind
-from engine.core.step_answers import blank_answers
-from engine.core.step_record import StepRecord, join_steps, steps_of
-from engine.core.word import Order, State, Step, Word
 from engine.service import stepping
 from engine.service.step_lane import slice_steps
 from engine.storage.state_machine import StateMachine
@@ -68,8 +68,8 @@ def plan_not_checked() -> Iterator[None]:
 
     with (
         mock.patch.object(StateMachine, "_decode_steps", decode_steps),
-        mock.patch("engine.service.courier.next_steps", steps),
-        mock.patch("router.chains_driven.next_steps", steps),
+        mock.patch("engine.service.courier.courier.next_steps", steps),
+        mock.patch("router.chains.driven.next_steps", steps),
     ):
         yield
 
@@ -94,7 +94,7 @@ def courier_does_not_ask() -> AbstractContextManager[Any]:
             return next_steps(own, words, facts)
         return (Order(Step.COMMIT, facts.holder or 0, own, mine.amounts, mine.given_back),)
 
-    return mock.patch("engine.service.courier.next_steps", steps)
+    return mock.patch("engine.service.courier.courier.next_steps", steps)
 
 
 GROUP_FAULTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {

@@ -12,8 +12,8 @@ from engine.peer.v1 import peer_service_pb2
 from engine.replication.interface import ReplicatedLog
 from engine.rpc.server import Calls, Service, method_handlers
 from engine.service.admin import AdminServicer
-from engine.service.courier import Courier
-from engine.service.neighbours import Neighbours
+from engine.service.courier.courier import Courier
+from engine.service.courier.neighbours import Neighbours
 from engine.service.node import _make_courier
 from engine.service.peers import PeerServicer
 from engine.service.posting import RAW_METHODS, PostingServicer
@@ -22,12 +22,12 @@ from engine.storage.folder import Identity, open_folder
 from engine.storage.ids.known_ids import IdLimits
 from engine.storage.recovery import StoreLimits, open_state_machine
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
-from router.buckets import Buckets
 from router.calls import Calls as RouterCalls
-from router.chains_behind import Behind
+from router.chains.behind import Behind
 from router.directory import Directory
 from router.lanes import Lanes
 from router.posting import Posting
+from router.split.buckets import Buckets
 from tests.simulation.groups.process import Process
 from tests.simulation.groups.virtual_time import BEGIN_NS
 from tests.simulation.groups.wire import Endpoint, Handler, Wire

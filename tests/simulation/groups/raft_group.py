@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.exit_codes import EngineStopped
-from engine.replication.raft_boot import Machine, Placement
-from engine.replication.raft_log import RaftLog
-from engine.replication.raft_settings import RaftSettings
-from engine.replication.raft_snapshot import Snapshot
+from engine.replication.raft.boot import Machine, Placement
+from engine.replication.raft.log import RaftLog
+from engine.replication.raft.settings import RaftSettings
+from engine.replication.raft.snapshot import Snapshot
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.history import Violation
 from tests.simulation.network import Network, SimulatedTransport, Weather

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.step_answers import ON_RECORD, StepAnswers
+from engine.core.chains.step_record import decode_steps
+from engine.core.chains.word import State, Step
 from engine.core.known import NO_POSITION
 from engine.core.log_record import LogRecord, RecordKind, decode_log_record
 from engine.core.outcomes import Outcome, is_conflict
 from engine.core.records import RECORD_BYTES, AccountFlag, Flag, Kind, Words
-from engine.core.step_answers import ON_RECORD, StepAnswers
-from engine.core.step_record import decode_steps
-from engine.core.word import State, Step
 from engine.storage.state_machine import StateMachine
 from tests.simulation.groups.workload import names_of
 from tests.simulation.history import Violation

@@ -8,14 +8,14 @@ from unittest import mock
 
 BEGIN_NS = 1_700_000_000_000_000_000
 CLOCKED = (
-    "router.buckets",
+    "router.split.buckets",
     "router.calls",
-    "router.chains_posting",
+    "router.chains.posting",
     "router.directory",
     "router.local_posts",
     "router.posting",
     "engine.rpc.group_client",
-    "engine.service.neighbours",
+    "engine.service.courier.neighbours",
     "engine.service.open_list",
 )
 """Modules that look at `time` themselves."""

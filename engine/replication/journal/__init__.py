@@ -1,0 +1,1 @@
+"""The durable journal of the log, from segments to recovery."""

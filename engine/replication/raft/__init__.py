@@ -1,0 +1,1 @@
+"""Raft on PySyncObj's core, its flaws mended."""

@@ -1,0 +1,1 @@
+"""Frames over sockets between the replicas of one group."""
