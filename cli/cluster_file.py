@@ -50,18 +50,21 @@ class Shape(NamedTuple):
     replicas: int
     """Of each group."""
     routers: int = 1
+    port: int | None = None
+    """Of the first router; None: any that is free."""
 
 
 def new_cluster_text(ledgers: Sequence[Ledger], shape: Shape) -> str:
     """Write the text of a new cluster on free ports of this machine."""
     count = 3 * shape.groups * shape.replicas + shape.routers
-    addresses = iter([f"{LOOPBACK}:{port}" for port in free_ports(count)])
+    addresses = iter([f"{LOOPBACK}:{port}" for port in free_ports(count, shape.port)])
+    wanted = iter([] if shape.port is None else [f"{LOOPBACK}:{shape.port}"])
     return _HEAD.format(
         cluster_id=secrets.token_hex(16),
         hash_seed=secrets.randbits(64),
         ledgers="\n".join(_ledger_line(ledger) for ledger in ledgers),
         groups="\n".join(_group_lines(group, shape.replicas, addresses) for group in range(shape.groups)),
-        routers="\n".join(f'  - {{grpc: "{next(addresses)}"}}' for _ in range(shape.routers)),
+        routers="\n".join(f'  - {{grpc: "{next(wanted, None) or next(addresses)}"}}' for _ in range(shape.routers)),
     )
 
 
@@ -100,15 +103,16 @@ def parse_ledgers(texts: Sequence[str]) -> tuple[Ledger, ...]:
     return tuple(ledgers)
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on at this moment; raises `EngineStopped` where there are not enough."""
+def free_ports(count: int, taken: int | None = None) -> list[int]:
+    """Return ports, other than `taken`, that nobody listens on at this moment; raises `EngineStopped` where there are
+    not enough."""
     # Not the ids' kind of randomness: it only keeps clusters that start together from trying the same ports.
     tries = random.SystemRandom().sample(range(PORT_FIRST, PORT_LAST), PORT_TRIES_MAX)
     found: list[int] = []
     for port in tries:
         if len(found) == count:
             break
-        if _is_free(port):
+        if port != taken and _is_free(port):
             found.append(port)
     if len(found) < count:
         raise EngineStopped(ExitCode.ADDRESS_IN_USE, f"no {count} ports from {PORT_FIRST} to {PORT_LAST} are free")

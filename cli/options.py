@@ -21,6 +21,7 @@ GROUPS_DEFAULT: Final = 2
 GROUPS_MAX: Final = 64
 """On one machine: each replica has two ports of its own."""
 REPLICAS_DEFAULT: Final = 3
+PORT_MAX: Final = 65_535
 FOLDER_DEFAULT: Final = "data"
 SERVER_VARIABLE: Final = "POSTING_ENGINE_SERVER"
 DEADLINE_S_DEFAULT: Final = 15.0
@@ -98,6 +99,11 @@ routers_option = click.option(
     default=1,
     show_default=True,
     help="Routers, where a new cluster.yml is written.",
+)
+port_option = click.option(
+    "--port",
+    type=click.IntRange(1, PORT_MAX),
+    help="The first router's port, where a new cluster.yml is written; without it, any that is free.",
 )
 ledger_option = click.option(
     "--ledger",

@@ -52,4 +52,4 @@ class ScriptedLog:
         """Likewise."""
 
     def status(self) -> LogStatus:
-        return LogStatus("a", Role.LEADER, "a", 1, 1, self.last_index, self.last_index, self.last_index, 0, ())
+        return LogStatus("a", Role.LEADER, "a", 1, 1, *[self.last_index] * 4, 0, ())

@@ -7,7 +7,15 @@ from typing import Final
 import click
 
 from cli.cluster_file import DEFAULT_LEDGERS, FILE_NAME, Shape, open_or_make, parse_ledgers
-from cli.options import config_option, folder_option, groups_option, ledger_option, replicas_option, routers_option
+from cli.options import (
+    config_option,
+    folder_option,
+    groups_option,
+    ledger_option,
+    port_option,
+    replicas_option,
+    routers_option,
+)
 from cli.supervisor import Supervisor, run, write_atomically
 from engine.config import ClusterConfig, load_config
 from engine.exit_codes import EngineStopped, ExitCode
@@ -21,6 +29,7 @@ LOGS_FOLDER: Final = "logs"
 @groups_option
 @replicas_option
 @routers_option
+@port_option
 @ledger_option
 @click.option(
     "--ready-file",
@@ -33,6 +42,7 @@ def up(
     groups: int,
     replicas: int,
     routers: int,
+    port: int | None,
     ledgers: tuple[str, ...],
     ready_file: Path | None,
 ) -> None:
@@ -41,7 +51,7 @@ def up(
     Without --config the folder's cluster.yml is used, or a new one is written. A process that falls is started again,
     unless its exit code says that this needs you (`posting-engine errors`). Ctrl-C or SIGTERM stops the cluster clean.
     """
-    path, config = _config(folder, config_path, Shape(groups, replicas, routers), ledgers)
+    path, config = _config(folder, config_path, Shape(groups, replicas, routers, port), ledgers)
     supervisor = Supervisor(config, path, folder / LOGS_FOLDER, lambda sentence: click.echo(sentence, err=True))
 
     def ready(text: str) -> None:
@@ -64,5 +74,9 @@ def _config(
 
 def _greeting(supervisor: Supervisor, path: Path) -> str:
     servers = supervisor.routers or supervisor.nodes
-    counts = f"{len(supervisor.nodes)} nodes and {len(supervisor.routers)} routers"
+    counts = f"{_count(len(supervisor.nodes), 'node')} and {_count(len(supervisor.routers), 'router')}"
     return f"Serving at {servers[0].address}: {counts} of {path}. Ctrl-C stops them."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

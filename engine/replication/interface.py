@@ -51,6 +51,8 @@ class LogStatus(NamedTuple):
     first_index: int
     last_index: int
     commit_index: int
+    handed_index: int
+    """Up to here all was handed to `apply`, but for what the log writes for itself (no-ops)."""
     durable_index: int
     log_bytes: int
     peers: tuple[ReplicaStatus, ...]

@@ -134,7 +134,7 @@ class SingleLog:
         """As the interface says; zeros before `start` and after `stop`."""
         replica, log = self._identity.replica, self._log
         if log is None:
-            return LogStatus(replica, self._role, None, 0, 0, 0, 0, 0, 0, ())
+            return LogStatus(replica, self._role, None, 0, 0, 0, 0, 0, 0, 0, ())
         own = ReplicaStatus(replica, self._role, log.durable_index, 0.0)
         return LogStatus(
             replica,
@@ -143,6 +143,7 @@ class SingleLog:
             log.term,
             log.first_index,
             log.last_index,
+            self._commit_index,
             self._commit_index,
             log.durable_index,
             log.payload_bytes,

@@ -125,6 +125,7 @@ class AdminServicer:
     def _own(self) -> ReplicaDescription:
         replica = self._replica
         status, machine = replica.log.status(), replica.machine
+        applied_index = replica.applier.applied_through(status.handed_index)
         return ReplicaDescription(
             replica=status.replica,
             address=replica.place.replica.grpc,
@@ -134,8 +135,8 @@ class AdminServicer:
             last_log_index=status.last_index,
             commit_index=status.commit_index,
             durable_index=status.durable_index,
-            applied_index=machine.applied_index,
-            lag_records=max(0, status.commit_index - machine.applied_index),
+            applied_index=applied_index,
+            lag_records=max(0, status.commit_index - applied_index),
             log_bytes=status.log_bytes,
             next_position=machine.book.next_position,
             read_model_lag=self._statements.lag(),

@@ -141,6 +141,12 @@ class Applier:
         """Return once all records up to `log_index` were put: a job put from then on sees them."""
         await self._handover.until(log_index)
 
+    def applied_through(self, handed_index: int) -> int:
+        """Return up to which log index nothing is left to apply, where the log has handed over all up to
+        `handed_index`: its no-ops, such as those of barriers, never come here."""
+        applied = self._machine.applied_index
+        return max(applied, handed_index) if applied >= self._handover.log_index else applied
+
     # -- on the thread
 
     def _run(self) -> None:

@@ -34,6 +34,12 @@ def test_an_existing_file_is_used_and_never_overwritten(tmp_path: Path) -> None:
     assert refused.value.code == ExitCode.CONFIG_INVALID
 
 
+def test_the_first_router_has_the_port_that_is_wanted_and_nobody_else_does(tmp_path: Path) -> None:
+    written = write_new_cluster(tmp_path, DEFAULT_LEDGERS, Shape(1, 3, routers=2, port=7000))
+    assert written.routers[0].grpc == "127.0.0.1:7000"
+    assert (tmp_path / "cluster.yml").read_text().count(":7000") == 1
+
+
 def test_ports_are_free_and_different() -> None:
     ports = free_ports(50)
     assert len(set(ports)) == 50

@@ -118,6 +118,7 @@ def test_barriers_that_wait_together_share_one_record(leader):
     leader.run()
     assert answers == [2] * 5
     assert leader.applied == []  # a barrier is nothing to apply
+    assert leader.log.status().handed_index == leader.log.status().commit_index == 2
 
 
 def test_a_barrier_rides_on_a_record_proposed_after_it_and_never_on_one_before(leader):

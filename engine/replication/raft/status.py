@@ -33,6 +33,7 @@ def log_status(
         journal.base_index + 1,
         journal.last_index,
         core.commit_index,
+        core.applied_index,
         journal.durable_index,
         journal.log_bytes,
         (own, *peers),

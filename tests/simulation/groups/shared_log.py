@@ -160,7 +160,7 @@ class ReplicaLog:
         named = self.name if self.role is Role.LEADER else leader.name if leader is not None else None
         last = self.shared.last_index
         peers = tuple(ReplicaStatus(name, Role.FOLLOWER, last, 0.0) for name in self.shared.members)
-        return LogStatus(self.name, self.role, named, self.term, 1, last, last, last, 0, peers)
+        return LogStatus(self.name, self.role, named, self.term, 1, last, last, last, last, 0, peers)
 
     def on_role_change(self, changed: Callable[[Role, int], None]) -> None:
         self._changed.append(changed)
