@@ -3,8 +3,8 @@
 import asyncio
 import socket
 
-from engine.replication.raft.messages import Append, Refusal
 from engine.replication.transport.frames import split_records
+from engine.replication.transport.messages import Append, Refusal
 from engine.replication.transport.transport import Address, AsyncioTransport, PeerSecurity
 from tests.raft_bench import hello
 

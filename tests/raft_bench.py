@@ -10,9 +10,18 @@ from crc32c import crc32c
 from engine.exit_codes import EngineStopped
 from engine.replication.raft.boot import Machine, Placement
 from engine.replication.raft.log import RaftLog
-from engine.replication.raft.messages import Ack, AnyMessage, Append, Hello, PreVote, PreVoteRequest, Vote, VoteRequest
 from engine.replication.raft.settings import RaftSettings
 from engine.replication.transport.frames import Buffer
+from engine.replication.transport.messages import (
+    Ack,
+    AnyMessage,
+    Append,
+    Hello,
+    PreVote,
+    PreVoteRequest,
+    Vote,
+    VoteRequest,
+)
 from engine.replication.transport.transport import Handshake, Receiver
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.history import History

@@ -5,8 +5,8 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from engine.replication.raft.messages import Ack, AnyMessage, Vote
 from engine.replication.transport.frames import Buffer, FrameRefused, decode_frame, encode_frame
+from engine.replication.transport.messages import Ack, AnyMessage, Vote
 from engine.replication.transport.transport import Handshake, Receiver
 
 CONNECT_EVERY_S = 0.05

@@ -5,7 +5,7 @@ import pytest
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.raft.boot import Placement, prepare_replacement
 from engine.replication.raft.identity import IDENTITY_FILE, decode_identity, encode_identity, make_identity
-from engine.replication.raft.messages import Ack, Promote, Refusal, Vote, VoteRequest
+from engine.replication.transport.messages import Ack, Promote, Refusal, Vote, VoteRequest
 from tests.raft_bench import CLUSTER, FOLDER, GROUP, hello
 
 

@@ -6,7 +6,8 @@ from crc32c import crc32c
 
 from engine.exit_codes import ExitCode
 from engine.replication.interface import NotProposed, Role
-from engine.replication.raft.messages import (
+from engine.replication.raft.settings import RaftSettings
+from engine.replication.transport.messages import (
     Ack,
     Append,
     PreVote,
@@ -18,7 +19,6 @@ from engine.replication.raft.messages import (
     Vote,
     VoteRequest,
 )
-from engine.replication.raft.settings import RaftSettings
 
 
 @pytest.fixture

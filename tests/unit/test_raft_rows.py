@@ -17,8 +17,8 @@ from engine.replication.interface import NotProposed, Role
 from engine.replication.journal.journal import SegmentedLog
 from engine.replication.journal.segment_format import Identity
 from engine.replication.raft.boot import LOG_FOLDER
-from engine.replication.raft.messages import Ack, Append, SnapshotAck, SnapshotPiece, Vote, VoteRequest
 from engine.replication.raft.settings import RaftSettings
+from engine.replication.transport.messages import Ack, Append, SnapshotAck, SnapshotPiece, Vote, VoteRequest
 from engine.replication.transport.transport import AsyncioTransport
 from tests.peer_sides import Side, free_address
 from tests.raft_bench import CLUSTER, FOLDER, GROUP, Bench, hello

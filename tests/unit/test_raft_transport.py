@@ -8,7 +8,6 @@ import pytest
 from crc32c import crc32c
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.raft.messages import Ack, Append, Ping
 from engine.replication.transport.frames import (
     FRAME_BYTES_MAX,
     PREFIX,
@@ -17,6 +16,7 @@ from engine.replication.transport.frames import (
     encode_frame,
     split_records,
 )
+from engine.replication.transport.messages import Ack, Append, Ping
 from engine.replication.transport.transport import Address, AsyncioTransport, PeerSecurity
 from tests.peer_sides import Pair, Side, free_address, until
 

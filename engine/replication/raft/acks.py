@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from engine.replication.raft.messages import Ack
+from engine.replication.transport.messages import Ack
 
 
 class Matched(NamedTuple):

@@ -9,8 +9,8 @@ library is let loose. An answer with a later term is adopted, so that nobody ask
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-from engine.replication.raft.messages import AnyMessage, PreVote, PreVoteRequest
 from engine.replication.raft.settings import RaftSettings
+from engine.replication.transport.messages import AnyMessage, PreVote, PreVoteRequest
 
 ORPHAN_CAMPAIGN_FRACTION: Final = 0.3
 """Of the shortest timeout: how soon a follower asks whose leader's connection broke (its process died, most often)."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.raft.messages import Ack, Append
 from engine.replication.transport.frames import Record
+from engine.replication.transport.messages import Ack, Append
 
 REJECTION_REPEAT_S: Final = 0.25
 """A rejection is said again after this long, in case it was lost. Until then one is enough: the leader pipelines."""

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from engine.replication.raft.core import RaftCore
 from engine.replication.raft.journal import RaftJournal
-from engine.replication.raft.messages import TimeoutNow
 from engine.replication.raft.sender import Sender
 from engine.replication.raft.settings import RaftSettings
+from engine.replication.transport.messages import TimeoutNow
 from engine.replication.transport.transport import Transport
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ import msgspec
 from crc32c import crc32c
 
 from engine.exit_codes import EngineStopped, ExitCode, require
-from engine.replication.raft.messages import HELLO_TEXT_MAX, PROTOCOL_VERSION, Hello, Refusal
+from engine.replication.transport.messages import HELLO_TEXT_MAX, PROTOCOL_VERSION, Hello, Refusal
 
 IDENTITY_FILE: Final = "identity"
 IDENTITY_VERSION: Final = 1

@@ -5,7 +5,9 @@ from typing import Any
 
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication.raft.freshness import Freshness
-from engine.replication.raft.messages import (
+from engine.replication.raft.parts import Parts
+from engine.replication.transport.frames import split_records
+from engine.replication.transport.messages import (
     Ack,
     AnyMessage,
     Append,
@@ -19,8 +21,6 @@ from engine.replication.raft.messages import (
     Vote,
     VoteRequest,
 )
-from engine.replication.raft.parts import Parts
-from engine.replication.transport.frames import split_records
 
 
 class Inbox:

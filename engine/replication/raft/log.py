@@ -29,7 +29,6 @@ from engine.replication.raft.handover import HandOver
 from engine.replication.raft.hashes import StateHashes
 from engine.replication.raft.inbox import Inbox
 from engine.replication.raft.install import Installer
-from engine.replication.raft.messages import Ack, AnyMessage, Vote, VoteRequest
 from engine.replication.raft.parts import Parts
 from engine.replication.raft.pending import Pending
 from engine.replication.raft.sender import Sender
@@ -37,6 +36,7 @@ from engine.replication.raft.settings import TICK_S, RaftSettings
 from engine.replication.raft.snapshot import SnapshotReceiver, SnapshotSender, SnapshotStore
 from engine.replication.raft.status import log_status
 from engine.replication.transport.frames import FrameRefused
+from engine.replication.transport.messages import Ack, AnyMessage, Vote, VoteRequest
 from engine.replication.transport.transport import Transport
 
 STALL_TICKS: Final = 4

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 from engine.replication.raft.core import RaftCore
 from engine.replication.raft.journal import RaftJournal
-from engine.replication.raft.messages import Ack, Append, Promote
 from engine.replication.raft.settings import RaftSettings
 from engine.replication.transport.connection import JOIN_BYTES_MAX
 from engine.replication.transport.frames import APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Buffer
+from engine.replication.transport.messages import Ack, Append, Promote
 from engine.replication.transport.transport import Transport
 
 

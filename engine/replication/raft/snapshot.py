@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol
 from crc32c import crc32c
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.raft.messages import SnapshotAck, SnapshotPiece
 from engine.replication.raft.settings import RaftSettings
 from engine.replication.transport.frames import Buffer, FrameRefused
+from engine.replication.transport.messages import SnapshotAck, SnapshotPiece
 from engine.replication.transport.transport import Transport
 
 log = logging.getLogger(__name__)

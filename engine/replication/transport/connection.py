@@ -9,7 +9,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
-from engine.replication.raft.messages import AnyMessage
 from engine.replication.transport.frames import (
     FRAME_BYTES_MAX,
     HELLO_BYTES_MAX,
@@ -20,6 +19,7 @@ from engine.replication.transport.frames import (
     encode_frame,
     parse_prefix,
 )
+from engine.replication.transport.messages import AnyMessage
 
 RECEIVE_BYTES: Final = 64 << 10
 WRITE_BUFFER_BYTES: Final = 8 << 20

@@ -20,7 +20,7 @@ import msgspec
 from crc32c import crc32c
 
 from engine.core.limits import LOG_RECORD_BYTES_MAX
-from engine.replication.raft.messages import AnyMessage, Append
+from engine.replication.transport.messages import AnyMessage, Append
 
 Buffer = bytes | bytearray | memoryview
 """What may hold record bytes."""

@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from engine.exit_codes import EngineStopped, ExitCode
-from engine.replication.raft.messages import AnyMessage, Hello, Ping, Refusal
 from engine.replication.transport.connection import STRANGER, Connection
 from engine.replication.transport.frames import Buffer, encode_frame
+from engine.replication.transport.messages import AnyMessage, Hello, Ping, Refusal
 
 GREETING_S_MAX: Final = 2.0
 GREETING_CONNECTIONS_MAX: Final = 64
