@@ -32,8 +32,8 @@ from router.chains.plain import PlainRun, Ways
 from router.chains.sending import SentAs
 from router.split.funds import Funds, Told, Verdict, contended
 from router.split.map import SplitMap
-from router.split.short import PULLS_MAX, ChainRelief, ShortUnits, Unit
-from router.split.short_units import legs_of
+from router.split.refusing import refuse_alone
+from router.split.short import PULLS_MAX, ChainRelief, ShortUnits, Unit, unit_of, units_of
 
 PLAIN_RUN_ROWS_MAX: Final = 2048
 """A larger part is cut, so that its first rows are decided while the last ones are being reserved."""
@@ -190,14 +190,41 @@ class BatchRun:
 
     def _units(self, rows: Rows, short: npt.NDArray[np.bool_]) -> list[Unit]:
         """Return the units of these rows that a bucket was short for."""
-        found = []
-        for chain in _chains(self.words, rows, short):
-            leg, reason = int(self.results["position"][chain[0]]), int(self.results["timestamp"][chain[0]])
-            found.append(Unit(chain, legs_of(self.words[chain].tobytes()), leg, reason))
-        return found
+        return units_of(self.words, _chains(self.words, rows, short), self.results)
 
-    async def _end_short(self, unit: Unit, told: Told) -> Unit | None:
-        """Have a unit refused, or moved, by the one group that it lies in."""
+    async def _end_short(self, units: Sequence[Unit], verdicts: Sequence[Told]) -> list[Unit]:
+        """Have units refused, or moved, by the one group that they lie in; return those that are short still."""
+        alike = [
+            unit
+            for unit, told in zip(units, verdicts, strict=True)
+            if told.verdict is Verdict.REFUSE and len(unit.rows) == 1
+        ]
+        done = await self._refuse_alike(alike) if alike else set[int]()
+        ended = await asyncio.gather(
+            *(
+                self._end_one(unit, told)
+                for unit, told in zip(units, verdicts, strict=True)
+                if int(unit.rows[0]) not in done
+            )
+        )
+        return [unit for unit in ended if unit is not None]
+
+    async def _refuse_alike(self, units: Sequence[Unit]) -> set[int]:
+        """Have single transfers of one group refused together; return the rows that are done with."""
+        rows = np.concatenate([unit.rows for unit in units])
+        reasons = np.array([unit.reason for unit in units], np.uint16)
+        try:
+            lane = self._network.lane_of(int(self._sides[rows[0], 1]))
+            refused = await refuse_alone(self.words[rows], reasons, lane, self._sent_as, self._deadline_s)
+        except CallFailed as failed:
+            self._fail(rows, failed.fault)
+            return set(rows.tolist())
+        done = rows[refused.told]
+        self.results[done] = refused.results[refused.told]
+        self._note_log_index(lane.group, refused.log_index)
+        return set(done.tolist())
+
+    async def _end_one(self, unit: Unit, told: Told) -> Unit | None:
         rows = unit.rows
         own = lay_out_alone(self.words[rows].tobytes(), [Side(*side) for side in self._sides[rows].tolist()])
         try:
@@ -210,7 +237,7 @@ class BatchRun:
                 await driven.refuse(Outcome(unit.reason), unit.leg, self._deadline_s)
             self._take_driven(rows, driven, await driven.until_answered(self._deadline_s), replayed=False)
         except ShortAt as short:
-            return Unit(rows, unit.legs, short.leg, short.reason, unit.tries + 1)
+            return unit_of(self.words, rows, short.leg, short.reason, unit.tries + 1)
         except (CallFailed, OriginalElsewhere) as failed:
             self._fail(rows, failed.fault if isinstance(failed, CallFailed) else _CHANGING)
         return None

@@ -13,7 +13,7 @@ from enum import Enum
 from itertools import count
 from typing import Final, NamedTuple
 
-from engine.core.split.pools import Bucket, Pull, Side, agree, bound_of, next_pulls, pool_of, proves_short, sum_of
+from engine.core.split.pools import Bucket, Pull, Side, agree, bound_of, next_pulls, pool_of, sum_of
 from engine.rpc.faults import CallFailed, Fault, Reason, fate_unknown, unavailable
 
 ROUND_S_MAX: Final = 5.0
@@ -228,20 +228,20 @@ class _Short:
     """What two collections prove."""
 
     def __init__(self, first: SplitState, second: SplitState | None, side: Side) -> None:
-        self._side = side
-        self._first, self._second = first.buckets, second.buckets if second else None
+        self._bound: int | None = None
+        """At least what the account could spend at one moment between them; None: there is no second one."""
+        self._agree = False
+        if second is not None:
+            self._bound = bound_of(first.buckets, second.buckets, side)
+            self._agree = agree(first.buckets, second.buckets)
 
     def verdict(self, want: Want) -> Told:
         """Judge one unit of which the first collection did not have enough."""
-        if self._second is None:
+        if self._bound is None:
             return _LATER
         if want.is_balancing:
-            if not agree(self._first, self._second):
-                return _LATER
-            return Told(Verdict.MOVE, min(want.amount, max(0, bound_of(self._first, self._second, self._side))))
-        if want.is_exact and proves_short(self._first, self._second, want.amount, self._side):
-            return _REFUSE
-        return _LATER
+            return Told(Verdict.MOVE, min(want.amount, max(0, self._bound))) if self._agree else _LATER
+        return _REFUSE if want.is_exact and self._bound < want.amount else _LATER
 
 
 _ASK_AGAIN: Final = Told(Verdict.ASK_AGAIN)

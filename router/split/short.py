@@ -5,14 +5,18 @@ short for go together: one relief, one request, however many they are.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.records import Words
 from engine.rpc.faults import CallFailed
 from router.chains.batch import Rows
 from router.chains.driven import DrivenChain, ShortAt
-from router.split.funds import Funds, Need, Told, Verdict, contended
-from router.split.short_units import Draw, Leg, draw_of, legs_of, want_of
+from router.split.funds import Funds, Need, Told, Verdict, Want, contended
+from router.split.short_units import Draw, draw_of, legs_of, plain_wants, want_of
 
 PULLS_MAX: Final = 16
 """How often one unit is asked for again after a pull."""
@@ -23,22 +27,38 @@ LATER_PAUSE_S: Final = 0.002
 class Unit:
     """One unit that was short."""
 
-    __slots__ = ("leg", "legs", "reason", "rows", "tries")
+    __slots__ = ("draw", "leg", "reason", "rows", "tries", "want")
 
-    def __init__(self, rows: Rows, legs: list[Leg], leg: int, reason: int, tries: int = 0) -> None:
-        """leg: the number of the failing one; reason: how it would be refused."""
-        self.rows, self.legs, self.leg, self.reason, self.tries = rows, legs, leg, reason, tries
+    def __init__(self, rows: Rows, leg: int, reason: int, draw: Draw, want: Want, tries: int = 0) -> None:
+        """leg: the number of the failing one; reason: how it would be refused; draw, want: what it was short of."""
+        self.rows, self.leg, self.reason, self.draw, self.want, self.tries = rows, leg, reason, draw, want, tries
 
-    @property
-    def draw(self) -> Draw:
-        """What it was short of."""
-        return draw_of(self.legs[self.leg], self.reason)
+
+def unit_of(words: Words, rows: Rows, leg: int, reason: int, tries: int = 0) -> Unit:
+    """Return the unit of these rows of a batch, shape (n, 16)."""
+    legs = legs_of(words[rows].tobytes())
+    draw = draw_of(legs[leg], reason)
+    return Unit(rows, leg, reason, draw, want_of(legs, leg, draw), tries)
+
+
+def units_of(words: Words, chains: Sequence[Rows], results: npt.NDArray[np.void]) -> list[Unit]:
+    """Return the unit of each chain that a bucket was short for.
+
+    results: of all rows of the batch; of a short one, the position is the failing leg, the timestamp the reason.
+    """
+    firsts = np.array([chain[0] for chain in chains], np.int64)
+    legs, reasons = results["position"][firsts].tolist(), results["timestamp"][firsts].tolist()
+    known = plain_wants(words[firsts], reasons)
+    return [
+        unit_of(words, chain, leg, reason) if plain is None or len(chain) > 1 else Unit(chain, leg, reason, *plain)
+        for chain, leg, reason, plain in zip(chains, legs, reasons, known, strict=True)
+    ]
 
 
 PostAgain = Callable[[int, Sequence[Unit], float], Awaitable[list[Unit]]]
 """Asks a group for units again; returns those that are short still. Raises nothing."""
-End = Callable[[Unit, Told], Awaitable[Unit | None]]
-"""Has a unit refused, or a balancing one moved, with a proof; returns it if it is short still. Raises nothing."""
+End = Callable[[Sequence[Unit], Sequence[Told]], Awaitable[list[Unit]]]
+"""Has units refused, or balancing ones moved, with a proof; returns those that are short still. Raises nothing."""
 Fail = Callable[[Rows, CallFailed], None]
 
 
@@ -66,7 +86,7 @@ class ShortUnits:
         return [unit for unit in units if unit.tries <= PULLS_MAX]
 
     async def _round(self, draw: Draw, units: list[Unit], deadline_s: float) -> list[Unit]:
-        wants = tuple(want_of(unit.legs, unit.leg, draw) for unit in units)
+        wants = tuple(unit.want for unit in units)
         need = Need(draw.account, draw.side, self._group, wants, self._ticket)
         try:
             verdicts = await self._funds.relieve(need, deadline_s)
@@ -83,22 +103,19 @@ class ShortUnits:
         paired = list(zip(units, verdicts, strict=True))
         again = [unit for unit, told in paired if told.verdict is Verdict.ASK_AGAIN]
         later = [unit for unit, told in paired if told.verdict is Verdict.LATER]
-        ends: list[Coroutine[Any, Any, Unit | None]] = [
-            _awaited(self._end(unit, told)) for unit, told in paired if told.verdict in (Verdict.REFUSE, Verdict.MOVE)
-        ]
-        asked, ended = await asyncio.gather(self._asked_again(again, deadline_s), asyncio.gather(*ends))
+        ends = [(unit, told) for unit, told in paired if told.verdict in (Verdict.REFUSE, Verdict.MOVE)]
+        asked, ended = await asyncio.gather(self._asked_again(again, deadline_s), self._ended(ends))
         if not again and not ends:
             await asyncio.sleep(LATER_PAUSE_S)
-        return later + asked + [unit for unit in ended if unit is not None]
+        return later + asked + ended
+
+    async def _ended(self, ends: list[tuple[Unit, Told]]) -> list[Unit]:
+        return await self._end([unit for unit, _ in ends], [told for _, told in ends]) if ends else []
 
     async def _asked_again(self, again: list[Unit], deadline_s: float) -> list[Unit]:
         for unit in again:
             unit.tries += 1
         return await self._post(self._group, again, deadline_s) if again else []
-
-
-async def _awaited(end: Awaitable[Unit | None]) -> Unit | None:
-    return await end
 
 
 class ChainRelief:

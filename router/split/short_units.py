@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from engine.core.chains.plan import Side as GroupsOfLeg
 from engine.core.outcomes import Outcome
-from engine.core.records import AMOUNT_ALL, RECORD_BYTES, Flag, Kind
+from engine.core.records import AMOUNT_ALL, RECORD_BYTES, Flag, Kind, Words
 from engine.core.split.pools import Side
 from router.split.funds import Want
 
@@ -15,6 +17,12 @@ _BALANCES: Final = {
 }
 _ANY_BALANCING: Final = Flag.BALANCING_DEBIT | Flag.BALANCING_CREDIT
 _SPENDS: Final = frozenset({Kind.POST, Kind.RESERVE, Kind.REVERSE})
+_BALANCING_BITS: Final = int(_ANY_BALANCING)
+_CREDIT_LIMIT: Final = int(Outcome.CREDIT_LIMIT_EXCEEDED)
+_REVERSE: Final = int(Kind.REVERSE)
+_KIND_SHIFT: Final = np.uint64(16)
+_FLAGS_SHIFT: Final = np.uint64(24)
+_BYTE: Final = np.uint64(0xFF)
 _PAYS: Final = frozenset({Kind.POST, Kind.COMMIT, Kind.REVERSE})
 
 
@@ -66,6 +74,30 @@ def want_of(legs: list[Leg], failing: int, draw: Draw) -> Want:
     knows_all = not any(_is_vague(leg, draw) for leg in legs[: failing + 1])
     amount = max(needed[: failing + 1]) if knows_all else max(needed)
     return Want(max(amount, 1), knows_all and not is_balancing, is_balancing)
+
+
+def plain_wants(words: Words, reasons: Sequence[int]) -> list[tuple[Draw, Want] | None]:
+    """Return what single transfers, shape (n, 16), were short of and need.
+
+    reasons: what each would be refused with. None where `want_of` has to look closer: what balances, and what follows a
+    reservation. No leg is taken apart: a full batch may be short.
+    """
+    kinds, flags = (((words[:, 15] >> shift) & _BYTE).tolist() for shift in (_KIND_SHIFT, _FLAGS_SHIFT))
+    accounts, amounts = words[:, 2:6].tobytes(), zip(words[:, 6].tolist(), words[:, 7].tolist(), strict=True)
+    draws: dict[tuple[bytes, bool], Draw] = {}
+    found: list[tuple[Draw, Want] | None] = []
+    for at, ((low, high), kind, flag, reason) in enumerate(zip(amounts, kinds, flags, reasons, strict=True)):
+        if kind not in _SPENDS or flag & _BALANCING_BITS:
+            found.append(None)
+            continue
+        draws_on_credit = reason == _CREDIT_LIMIT
+        first = 32 * at + 16 * (draws_on_credit is not (kind == _REVERSE))
+        key = (accounts[first : first + 16], draws_on_credit)
+        draw = draws.get(key)
+        if draw is None:
+            draw = draws[key] = Draw(key[0], Side.CREDIT if draws_on_credit else Side.DEBIT)
+        found.append((draw, Want(max(low | high << 64, 1))))
+    return found
 
 
 def _needed(legs: list[Leg], draw: Draw) -> Iterator[int]:
