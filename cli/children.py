@@ -45,12 +45,15 @@ Report = Callable[["Child", int], None]
 class Child:
     """A supervised process. `pid` is None while it does not run; `gave_up` is set once it will not be started again."""
 
-    def __init__(self, name: str, command: list[str], *, group: int | None, address: str, log: Path) -> None:
-        """Describe one process; `group` is None for a router, `address` is where it serves the API."""
+    def __init__(
+        self, name: str, command: list[str], *, group: int | None, address: str, log: Path, metrics: str | None = None
+    ) -> None:
+        """Describe one process; `group` is None for a router, `address` is where it serves the API, `metrics` where it
+        tells of itself."""
         self.name = name
         self.command = command
         self.group = group
-        self.address = address
+        self.address, self.metrics = address, metrics
         self.log = log
         self.restarts = 0
         self.gave_up: ExitCode | None = None

@@ -33,7 +33,8 @@ ledgers:
 {ledgers}
 
 # Shard groups: accounts are shared among them in equal parts. Each replica: its name, its address for the group's other
-# replicas, the address of its API, the one on which routers bring it posts, its data folder.
+# replicas, the address of its API, the one on which routers bring it posts, the one on which it tells Prometheus of
+# itself (`GET /metrics`), its data folder.
 groups:
 {groups}
 
@@ -56,7 +57,7 @@ class Shape(NamedTuple):
 
 def new_cluster_text(ledgers: Sequence[Ledger], shape: Shape) -> str:
     """Write the text of a new cluster on free ports of this machine."""
-    count = 3 * shape.groups * shape.replicas + shape.routers
+    count = 4 * shape.groups * shape.replicas + 2 * shape.routers
     addresses = iter([f"{LOOPBACK}:{port}" for port in free_ports(count, shape.port)])
     wanted = iter([] if shape.port is None else [f"{LOOPBACK}:{shape.port}"])
     return _HEAD.format(
@@ -64,7 +65,7 @@ def new_cluster_text(ledgers: Sequence[Ledger], shape: Shape) -> str:
         hash_seed=secrets.randbits(64),
         ledgers="\n".join(_ledger_line(ledger) for ledger in ledgers),
         groups="\n".join(_group_lines(group, shape.replicas, addresses) for group in range(shape.groups)),
-        routers="\n".join(f'  - {{grpc: "{next(wanted, None) or next(addresses)}"}}' for _ in range(shape.routers)),
+        routers="\n".join(_router_line(next(wanted, None), addresses) for _ in range(shape.routers)),
     )
 
 
@@ -140,5 +141,9 @@ def _group_lines(group: int, replicas: int, addresses: Iterator[str]) -> str:
 
 
 def _replica_line(group: int, name: str, addresses: Iterator[str]) -> str:
-    peer, grpc, link = next(addresses), next(addresses), next(addresses)
-    return f'      - {{id: {name}, peer: "{peer}", grpc: "{grpc}", link: "{link}", folder: group-{group}/{name}}}'
+    keys = ", ".join(f'{key}: "{next(addresses)}"' for key in ("peer", "grpc", "link", "metrics"))
+    return f"      - {{id: {name}, {keys}, folder: group-{group}/{name}}}"
+
+
+def _router_line(wanted: str | None, addresses: Iterator[str]) -> str:
+    return f'  - {{grpc: "{wanted or next(addresses)}", metrics: "{next(addresses)}"}}'

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from cli.server import from_int128, from_uint128
+from engine.core.split.buckets import is_share_id
 from postingengine.v1.admin_service_pb2 import GroupAudit, OpenChain, OpenLeg
 from postingengine.v1.transfer_pb2 import TransferKind
 
@@ -32,6 +33,8 @@ class PairState(NamedTuple):
     """What open chains that are decided will add to the two balances."""
     undecided: int
     """Open chains between the two that wait for a decision: they move nothing yet."""
+    moves: int = 0
+    """Open chains between the two that move money between the buckets of a split account, decided or not."""
 
     @property
     def difference(self) -> int:
@@ -51,22 +54,29 @@ def pair_states(
     balances: dict[Pair, dict[int, int]] = defaultdict(dict)
     on_its_way: dict[Pair, int] = defaultdict(int)
     undecided: dict[Pair, int] = defaultdict(int)
+    moves: dict[Pair, int] = defaultdict(int)
     for audit in audits:
         own = audit.read_at.group
         for one in audit.transit_balances:
             balances[_pair(own, one.peer_group, one.ledger)][own] = from_int128(one.balance)
     for chain in opened:
         for pair, amount in _moves(chain).items():
+            moves[pair] += is_move(chain)
             if bytes(chain.id) in decided:
                 on_its_way[pair] += amount
             else:
                 undecided[pair] += 1
     return [
-        PairState((low, high), ledger, at.get(low, 0), at.get(high, 0), on_its_way[pair], undecided[pair])
+        PairState((low, high), ledger, at.get(low, 0), at.get(high, 0), on_its_way[pair], undecided[pair], moves[pair])
         for pair in sorted(balances.keys() | on_its_way.keys() | undecided.keys())
         for low, high, ledger in [pair]
         for at in [balances[pair]]
     ]
+
+
+def is_move(chain: OpenChain) -> bool:
+    """Whether a chain moves money between the buckets of a split account: no caller asked for it."""
+    return all(is_share_id(leg.debit_account) and is_share_id(leg.credit_account) for leg in chain.legs)
 
 
 def _moves(chain: OpenChain) -> Mapping[Pair, int]:

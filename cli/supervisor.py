@@ -11,7 +11,7 @@ from typing import Final
 
 from cli.children import Child
 from cli.health import until_serving
-from engine.config import ClusterConfig
+from engine.config import ClusterConfig, metrics_address
 from engine.exit_codes import EngineStopped, ExitCode
 
 READY_S_MAX: Final = 120
@@ -135,14 +135,16 @@ def _nodes(config: ClusterConfig, config_path: Path, logs: Path) -> Iterator[Chi
             name = f"node-{group.group}-{replica.id}"
             place = ["--group", str(group.group), "--replica", replica.id]
             command = [*PROGRAM, "node", "--config", str(config_path), *place, *WITH_PARENT]
-            yield Child(name, command, group=group.group, address=replica.grpc, log=logs / f"{name}.log")
+            log, metrics = logs / f"{name}.log", metrics_address(replica)
+            yield Child(name, command, group=group.group, address=replica.grpc, log=log, metrics=metrics)
 
 
 def _routers(config: ClusterConfig, config_path: Path, logs: Path) -> Iterator[Child]:
     for number, router in enumerate(config.routers):
         name = f"router-{number}"
         command = [*PROGRAM, "router", "--config", str(config_path), "--number", str(number), *WITH_PARENT]
-        yield Child(name, command, group=None, address=router.grpc, log=logs / f"{name}.log")
+        log, metrics = logs / f"{name}.log", metrics_address(router)
+        yield Child(name, command, group=None, address=router.grpc, log=log, metrics=metrics)
 
 
 async def _stop_all(children: list[Child], deadline_s: float) -> bool:
@@ -151,7 +153,8 @@ async def _stop_all(children: list[Child], deadline_s: float) -> bool:
 
 def _description(child: Child) -> dict[str, object]:
     place = {} if child.group is None else {"group": child.group}
-    return {"name": child.name, "address": child.address, "pid": child.pid, "restarts": child.restarts, **place}
+    told = {} if child.metrics is None else {"metrics": child.metrics}
+    return {"name": child.name, "address": child.address, "pid": child.pid, "restarts": child.restarts, **told, **place}
 
 
 def _status_name(status: int) -> str:

@@ -27,10 +27,16 @@ LEDGER_SCALE_MAX: Final = 38
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 CLUSTER_ID_PATTERN: Final = re.compile(r"[0-9a-f]{32}")
 PORT_MAX: Final = 65535
+LOOPBACK: Final = "127.0.0.1"
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A mapping of the file: an unknown key is an error, because a misspelt bound would silently not hold."""
+
+
+def _bind_to_loopback(section: "ReplicaConfig | RouterConfig") -> None:
+    if isinstance(section.metrics, int):
+        msgspec.structs.force_setattr(section, "metrics", f"{LOOPBACK}:{section.metrics}")
 
 
 class ReplicaConfig(_Section, frozen=True):
@@ -47,6 +53,12 @@ class ReplicaConfig(_Section, frozen=True):
     link: str | None = None
     """host:port on which routers, and couriers of other groups, reach it for posts and steps; without it they use
     `grpc`, which costs all of them more."""
+    metrics: str | int | None = None
+    """host:port on which it tells Prometheus of itself, or a port of the loopback; without it nowhere."""
+
+    def __post_init__(self) -> None:
+        """Take a bare port for one of the loopback."""
+        _bind_to_loopback(self)
 
 
 class GroupConfig(_Section, frozen=True):
@@ -63,6 +75,12 @@ class RouterConfig(_Section, frozen=True):
 
     grpc: str
     """host:port on which it serves the API."""
+    metrics: str | int | None = None
+    """As a replica's."""
+
+    def __post_init__(self) -> None:
+        """Take a bare port for one of the loopback."""
+        _bind_to_loopback(self)
 
 
 class LimitsConfig(_Section, frozen=True):
@@ -237,6 +255,11 @@ def replica_config(config: ClusterConfig, group: int, replica: str) -> ReplicaCo
     raise _invalid(f"cluster.yml has no replica {replica} in group {group}; its replicas are {known}")
 
 
+def metrics_address(section: ReplicaConfig | RouterConfig) -> str | None:
+    """Return host:port at which a process serves its metrics; None: nowhere."""
+    return None if section.metrics is None else str(section.metrics)
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Split host:port (an IPv6 host in brackets); raises ValueError."""
     host, colon, port = address.rpartition(":")
@@ -303,10 +326,11 @@ def _group_problems(groups: tuple[GroupConfig, ...]) -> Iterator[str]:
 def _address_problems(config: ClusterConfig) -> Iterator[str]:
     if len(config.routers) > ROUTERS_MAX:
         yield f"routers must list at most {ROUTERS_MAX} routers"
-    addresses = [router.grpc for router in config.routers]
+    addresses = [address for router in config.routers for address in (router.grpc, metrics_address(router)) if address]
     for group in config.groups:
         for replica in group.replicas:
-            addresses += [replica.peer, replica.grpc, *(() if replica.link is None else (replica.link,))]
+            named = (replica.peer, replica.grpc, replica.link, metrics_address(replica))
+            addresses += [address for address in named if address is not None]
     for address in addresses:
         try:
             split_address(address)

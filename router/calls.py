@@ -22,12 +22,15 @@ class Calls:
     def __init__(self, calls_max: int) -> None:
         """Admit up to `calls_max` calls at a time."""
         self.running, self._calls_max = 0, calls_max
+        self.refused = 0
+        """Calls told to come later."""
 
     def admitted(self, handler: Handler) -> Handler:
         """Wrap a handler of bytes: counted, bounded, its `CallFailed` turned into the call's status."""
 
         async def serve(request: bytes, context: ServerContext) -> bytes:
             if self.running >= self._calls_max:
+                self.refused += 1
                 await faults.abort(context, faults.overloaded(f"{self._calls_max} calls are being served; try again"))
             self.running += 1
             try:

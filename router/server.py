@@ -9,9 +9,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from engine.config import ClusterConfig, RouterConfig
+from engine.config import ClusterConfig, RouterConfig, metrics_address
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.rpc.group_client import MESSAGE_BYTES_MAX
+from engine.rpc.metrics import MetricsServer
 from engine.rpc.process import settle_memory
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
 from router.administration import Administration
@@ -19,6 +20,7 @@ from router.calls import Calls, Handler
 from router.chains.behind import Behind
 from router.directory import Directory
 from router.lanes import Lanes
+from router.metrics import RouterMetrics
 from router.posting import Posting
 from router.reading import Reading
 from router.split.buckets import Buckets
@@ -47,7 +49,12 @@ class Router:
         self._splitting = Splitting(self._directory, config.limits, self._buckets)
         self._rebalancing = Rebalancing(self._directory, self._buckets, self._splitting)
         self._posting = Posting(self._directory, config.limits, self._buckets)
+        self._calls = Calls(config.limits.calls_max)
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._metrics: MetricsServer | None = None
+        if (metrics := metrics_address(section)) is not None:
+            told = RouterMetrics(self._calls, self._buckets.behind, self._buckets, self._rebalancing)
+            self._metrics = MetricsServer(metrics, told.collect)
         self._health = health.aio.HealthServicer()
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -61,6 +68,8 @@ class Router:
         if not bound:
             message = f"{self._address} is in use or not this machine's; free it or name another in cluster.yml"
             raise EngineStopped(ExitCode.ADDRESS_IN_USE, message)
+        if self._metrics is not None:
+            await self._metrics.start()
         await self._server.start()
         self._refreshing = asyncio.create_task(self._stay_fresh())
         logger.info("router serves at %s", self._address)
@@ -70,6 +79,8 @@ class Router:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._config.limits.drain_ms_max / 1000)
         await self._posting.drain()
+        if self._metrics is not None:
+            await self._metrics.stop()
         if self._refreshing is not None:
             self._refreshing.cancel()
         await self._directory.close()
@@ -89,7 +100,7 @@ class Router:
 
     def _add_services(self) -> None:
         limits = self._config.limits
-        calls, posting = Calls(limits.calls_max), self._posting
+        calls, posting = self._calls, self._posting
         unary = {"PostTransfers": posting.post_transfers, **Reading(self._directory, limits, self._buckets).handlers()}
         methods = {name: _unary(calls.admitted(handler)) for name, handler in unary.items()}
         methods["StreamTransfers"] = grpc.stream_stream_rpc_method_handler(posting.stream_transfers)

@@ -16,7 +16,17 @@ from engine.exit_codes import EngineStopped, ExitCode
 from postingengine.v1.admin_service_pb2 import GroupAudit, OpenChain
 from postingengine.v1.posting_service_pb2 import GetTransfersRequest, TransferAnswer
 
-COLUMNS: Final = ("groups", "ledger", "lower's", "higher's", "difference", "on its way", "undecided", "unexplained")
+COLUMNS: Final = (
+    "groups",
+    "ledger",
+    "lower's",
+    "higher's",
+    "difference",
+    "on its way",
+    "undecided",
+    "moves",
+    "unexplained",
+)
 TRIES_MAX: Final = 50
 PAUSE_S: Final = 0.1
 CHAINS_MAX: Final = 100_000
@@ -119,6 +129,7 @@ def _row(server: Server, state: PairState) -> list[str]:
         server.code(state.ledger),
         *(amount_text(amount, scale) for amount in amounts),
         str(state.undecided),
+        str(state.moves),
         amount_text(state.unexplained, scale),
     ]
 

@@ -25,6 +25,8 @@ class AdmissionQueue:
         self._live_rows_max = live_rows_max
         self._live_firsts = 0
         self.waiting_rows = 0
+        self.refused_rows = 0
+        """Of submissions that were not admitted."""
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
@@ -38,12 +40,14 @@ class AdmissionQueue:
     def admit(self, submission: Submission, now_s: float) -> None:
         """Put a submission at the end of its lane; raises `CallFailed` (RESOURCE_EXHAUSTED) where that is full."""
         lane = self._lanes[self.lane_of(submission)]
+        self.refused_rows += submission.count  # until it is admitted
         if (self.waiting_rows + submission.count) * RECORD_BYTES > self._bytes_max:
             raise CallFailed(overloaded(f"{self.waiting_rows} transfers wait to be logged, as many as may; slow down"))
         if lane and now_s - lane[0].arrived_s > self._age_s_max:
             age_ms = int((now_s - lane[0].arrived_s) * 1000)
             raise CallFailed(overloaded(f"transfers wait {age_ms} ms to be logged, longer than allowed; slow down"))
         lane.append(submission)
+        self.refused_rows -= submission.count
         self.waiting_rows += submission.waiting_rows
 
     def lane_of(self, submission: Submission) -> Lane:

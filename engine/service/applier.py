@@ -106,6 +106,8 @@ class Applier:
         self.resume: Callable[[], None] | None = None
         self.saved: Callable[[], None] = _nobody
         """Told on the apply thread after each save."""
+        self.applied: Callable[[float, Results], None] | None = None
+        """Told on the apply thread how many seconds each record took, and what its callers are told."""
         self.note_state_hash: Callable[[int, bytes], None] | None = None
         """Told, on the loop and in log order, where the running hash stands behind each record."""
 
@@ -211,7 +213,12 @@ class Applier:
         if before < SAVE_BYTES_MIN <= self._unsaved_bytes:
             self._save_at_s -= SAVE_S_MAX - SAVE_EVERY_S
         self._handled_bytes += len(committed.record)
-        return self._machine.apply(*committed)
+        if self.applied is None:
+            return self._machine.apply(*committed)
+        started_s = time.perf_counter()
+        results = self._machine.apply(*committed)
+        self.applied(time.perf_counter() - started_s, results)
+        return results
 
     # -- on the loop
 

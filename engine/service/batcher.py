@@ -65,6 +65,16 @@ class Batcher:
         return self._flight.records
 
     @property
+    def waiting_rows(self) -> int:
+        """Rows of transfers that wait to be logged."""
+        return self._transfers.waiting_rows
+
+    @property
+    def refused_rows(self) -> int:
+        """Rows of transfers that were not admitted since the process started."""
+        return self._transfers.refused_rows
+
+    @property
     def queue_age_s(self) -> float:
         """How long the oldest waiting submission of transfers has waited, seconds."""
         return self._transfers.age_s

@@ -7,18 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from engine.config import ClusterConfig, replica_config, settings_differences
+from engine.config import ClusterConfig, metrics_address, replica_config, settings_differences
+from engine.core.records import Words
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.peer.v1 import peer_service_pb2
 from engine.rpc.faults import MILLISECOND_NS
 from engine.rpc.link_frames import POST_TRANSFERS, STEP, greeting
 from engine.rpc.link_server import LinkServer
+from engine.rpc.metrics import MetricsServer
 from engine.rpc.process import Lifetime, settle_memory
 from engine.rpc.server import Calls, Server, Service, behaviour_of
 from engine.service.admin import AdminServicer
 from engine.service.courier.courier import Courier
 from engine.service.courier.neighbours import Neighbours
 from engine.service.group_log import make_log
+from engine.service.metrics.disk import TimedDisk
+from engine.service.metrics.exposition import NodeMetrics
+from engine.service.metrics.tally import Tally
 from engine.service.open_pages import pages_of
 from engine.service.peers import PeerServicer
 from engine.service.posting import RAW_METHODS, PostingServicer
@@ -89,9 +94,11 @@ async def _serve(
     limits = StoreLimits(map_bytes_max=place.config.limits.store_map_bytes_max)
     identity = Identity(place.config.cluster_id, place.group, place.replica.id)
     snapshots = StoreSnapshots(folder, identity, machine, limits)
-    log = make_log(place, folder, snapshots, lifetime.fail)
+    disk = TimedDisk()
+    log = make_log(place, folder, snapshots, lifetime.fail, disk)
     replica = Replica(place, machine, log, failed=lifetime.fail, clock_ns=clock_ns)
     statements = Statements(replica, folder.views)
+    metrics = _make_metrics(replica, statements, disk)
     snapshots.attach(replica.applier, statements)
     replica.applier.saved = statements.wake
     neighbours = Neighbours(replica)
@@ -100,6 +107,8 @@ async def _serve(
     server, _ = servers
     for one in servers:
         await one.start()
+    for told in metrics:
+        await told.start()
     statements.resume()
     await replica.start()
     courier.start()
@@ -113,10 +122,25 @@ async def _serve(
     replica.refuse()
     await replica.drain()
     await replica.hand_over()
-    await asyncio.gather(*(one.stop(ANSWER_GRACE_S) for one in servers))
+    await asyncio.gather(*(one.stop(ANSWER_GRACE_S) for one in servers), *(one.stop() for one in metrics))
     await replica.stop()
     await neighbours.close()
     await asyncio.get_running_loop().run_in_executor(None, statements.close)
+
+
+def _make_metrics(replica: Replica, statements: Statements, disk: TimedDisk) -> tuple[MetricsServer, ...]:
+    """Serve metrics where the file says so; without it nothing is counted."""
+    address = metrics_address(replica.place.replica)
+    if address is None:
+        return ()
+    tally, heat = Tally(), replica.heat.note
+
+    def watch(rows: Words) -> None:
+        heat(rows)
+        tally.note(rows)
+
+    replica.machine.watch, replica.applier.applied = watch, tally.applied
+    return (MetricsServer(address, NodeMetrics(replica, statements, tally, disk).collect),)
 
 
 def _make_courier(replica: Replica, neighbours: Neighbours) -> Courier:

@@ -94,6 +94,8 @@ class Replica:
         self._upkeep: asyncio.Task[None] | None = None
         self._genesis: asyncio.Task[None] | None = None
         self._role = Role.FOLLOWER
+        self.leader_changes = 0
+        """How often this replica began or ceased to lead."""
         self._read_since_s: float | None = None
         self._stopping = False
 
@@ -257,6 +259,7 @@ class Replica:
 
     def _role_changed(self, role: Role, term: int) -> None:
         LOG.info("this replica is now %s", role.value, extra={"term": term})
+        self.leader_changes += (role is Role.LEADER) != self.is_leader
         self._role = role
         if role is Role.LEADER:
             self._ensure_settings()

@@ -158,6 +158,16 @@ class StepLane:
         return bool(self._queue)
 
     @property
+    def age_s(self) -> float:
+        """How long the oldest waiting submission has waited, seconds."""
+        return self._loop.time() - self._queue[0].arrived_s if self._queue else 0.0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of steps that wait to be logged."""
+        return self._waiting_bytes
+
+    @property
     def ready(self) -> bool:
         """Whether a record should go now."""
         return self.waits and goes_now(self._in_flight, self._waiting_bytes, self._bytes_target)

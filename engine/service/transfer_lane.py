@@ -58,6 +58,16 @@ class TransferLane:
         return self._queue.age_s(self._loop.time())
 
     @property
+    def waiting_rows(self) -> int:
+        """Rows that wait to be logged."""
+        return self._queue.waiting_rows
+
+    @property
+    def refused_rows(self) -> int:
+        """Rows that were not admitted since the process started."""
+        return self._queue.refused_rows
+
+    @property
     def waits(self) -> bool:
         """Whether anything waits to be logged."""
         return bool(self._queue)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.core.book import Book
 from engine.core.chains.plan import Chain
@@ -13,7 +14,8 @@ from engine.rpc.typed import int128
 from engine.storage.state_machine import StateMachine
 from postingengine.v1.admin_service_pb2 import TransitBalance
 
-TRANSIT_KIND: Final = 1
+_TRANSIT: Final = np.uint64(1)
+"""What the ids of transit accounts say behind their first eight bytes."""
 _ENGINES_OWN: Final = np.uint64((1 << 64) - 1)
 _ONE_OWN: Final = b"1"
 _OTHER_OWN: Final = b"2"
@@ -101,7 +103,7 @@ def plain_legs(book: Book, chains: Words, first_rows: Words) -> list[list[OwnLeg
         return []
     places = chains[:, _ACCOUNT_ROWS]
     debit, credit = (book.tables.accounts[side.astype(np.int64)] for side in (places & _M32, places >> _32))
-    comes, goes = debit[:, 0] == _ENGINES_OWN, credit[:, 0] == _ENGINES_OWN
+    comes, goes = are_transit(debit), are_transit(credit)  # share accounts are the engine's own, too, and no far side
     peers = np.where(comes, debit[:, 1], credit[:, 1]) >> _16 & _M16
     kinds = (first_rows[:, 15] >> _16) & _M8
     # A leg of a longer chain may be reversed by a chain of its own whose decider runs neither side.
@@ -127,8 +129,8 @@ def _sum(amounts: Words) -> int:
 def transit_balances(machine: StateMachine, pending: dict[Pair, int]) -> list[TransitBalance]:
     """Return every transit account of the group, by peer and ledger. On the apply thread."""
     rows = machine.book.account_rows()
-    own = rows[rows[:, 0] == _ENGINES_OWN]
-    balances = {(int(row[1]) >> 16 & 0xFFFF, int(row[1]) >> 32): _balance(row) for row in own if _is_transit(row)}
+    own = rows[are_transit(rows)]
+    balances = {(int(row[1]) >> 16 & 0xFFFF, int(row[1]) >> 32): _balance(row) for row in own}
     balances.update({pair: 0 for pair in pending if pair not in balances})
     return [
         TransitBalance(
@@ -187,8 +189,10 @@ def _moves(legs: Iterable[OwnLeg]) -> Iterator[tuple[Pair, int]]:
                 yield (leg.debited, leg.ledger), -leg.amount
 
 
-def _is_transit(row: Words) -> bool:
-    return int(row[1]) & 0xFFFF == TRANSIT_KIND
+def are_transit(rows: Words) -> npt.NDArray[np.bool_]:
+    """Return which account rows, shape (n, 16), are transit accounts, shape (n,)."""
+    found: npt.NDArray[np.bool_] = (rows[:, 0] == _ENGINES_OWN) & (rows[:, 1] & _M16 == _TRANSIT)
+    return found
 
 
 def _balance(row: Words) -> int:

@@ -118,6 +118,15 @@ class Buckets:
         if found:
             self.map = SplitMap((*self.map.splits, *found))
 
+    async def listed(self, group: int, deadline_s: float) -> list[bytes]:
+        """Return the accounts that a group has buckets of, in the order in which it got them; raises `CallFailed`."""
+        found, from_epoch = list[bytes](), 1
+        while from_epoch:
+            answer = await self._read(group, (), deadline_s, from_epoch)
+            found += [bytes(one["id"]) for one in bucket_states(answer.buckets)]
+            from_epoch = answer.next_epoch
+        return found
+
     # ---- reading ----
 
     async def held(self, group: int, accounts: Sequence[bytes], deadline_s: float) -> tuple[list[Held], int]:

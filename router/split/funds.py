@@ -239,8 +239,10 @@ class _Short:
         """Judge one unit of which the first collection did not have enough."""
         if self._bound is None:
             return _LATER
+        if want.is_balancing and self._bound < 0:
+            return _REFUSE  # as an account that is not split refuses it, once FORCE took it below zero
         if want.is_balancing:
-            return Told(Verdict.MOVE, min(want.amount, max(0, self._bound))) if self._agree else _LATER
+            return Told(Verdict.MOVE, min(want.amount, self._bound)) if self._agree else _LATER
         return _REFUSE if want.is_exact and self._bound < want.amount else _LATER
 
 

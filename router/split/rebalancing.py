@@ -1,9 +1,9 @@
 """Keeping the buckets of split accounts near the demand of their groups, and splitting hot accounts by policy.
 
-Both run in every router, now and again, and remember nothing that matters. Ids of moves are derived from account,
-minute, giver and taker, and a bucket whose share account changed since the last look rests for a minute: so several
-routers do not move twice. What to move is `engine.core.split.rebalancer`'s; what to split is what the leaders advise
-(`hot`).
+Splits that were left half done are finished here, too. All of it runs in every router, now and again, and remembers
+nothing that matters. Ids of moves are derived from account, minute, giver and taker, and a bucket whose share account
+changed since the last look rests for a minute: so several routers do not move twice. What to move is
+`engine.core.split.rebalancer`'s; what to split is what the leaders advise (`hot`).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from engine.core.split.rebalancer import Bucket, next_moves, smoothed
 from engine.rpc.faults import CallFailed
 from postingengine.v1.admin_service_pb2 import HotAccount, ReportHeatRequest, ReportHeatResponse
 from router.directory import Directory
-from router.split.buckets import CALLER, Buckets
+from router.split.buckets import CALLER, DIRECTORY_GROUP, Buckets
 from router.split.funds import SplitState
 from router.split.splitting import Splitting
 
@@ -53,13 +53,14 @@ class Rebalancing:
         """Nothing runs yet."""
         self._directory, self._buckets, self._splitting = directory, buckets, splitting
         self._memory: dict[tuple[bytes, int], Memory] = {}
-        self.moves = 0
+        self.moves = self.splits = 0
 
     async def keep_on(self) -> None:
         """Do a round now and again, until cancelled."""
         while True:
             await asyncio.sleep(ROUND_S)
             if self._directory.placement.single is None:
+                await self._guarded(self.finish_splits)
                 await self._guarded(self._split_hot_ones)
                 await self._guarded(self._round)
 
@@ -101,6 +102,24 @@ class Rebalancing:
             self._memory[state.account, group].moved_at_ns = now_ns
         return pulls
 
+    # ---- splits that nobody finished ----
+
+    async def finish_splits(self) -> None:
+        """Bring to their end splits that their homes have logged and the directory has not: whoever began them died.
+
+        Till then the account has one bucket, at home, whose shortness no other group can relieve. Raises `CallFailed`.
+        """
+        deadline_s = asyncio.get_running_loop().time() + ROUND_S_MAX
+        found = await asyncio.gather(
+            *(self._buckets.listed(group, deadline_s) for group in self._directory.clients if group != DIRECTORY_GROUP)
+        )
+        begun = {account for accounts in found for account in accounts if account not in self._buckets.map}
+        if begun:
+            await self._buckets.refresh()  # what was finished since is there
+        for account in sorted(begun - {one.account for one in self._buckets.map.splits}):
+            await self._splitting.split(account, deadline_s)
+            logger.warning("account %s was split at its home only: its split is finished", account.hex())
+
     # ---- the policy ----
 
     async def _split_hot_ones(self) -> None:
@@ -122,6 +141,7 @@ class Rebalancing:
         except CallFailed as failed:
             logger.warning("account %s is hot and was not split: %s", one.account.hex(), failed)
         else:
+            self.splits += 1
             logger.warning("account %s is split by policy: %s", one.account.hex(), one.reason)
 
     async def _advised(self) -> Sequence[HotAccount]:

@@ -100,7 +100,10 @@ class Splitting:
         if home.bucket.flags & AccountFlag.CLOSED:
             raise CallFailed(faults.refused(Reason.ACCOUNT_CLOSED, "the account is closed: nothing is posted to it"))
         if known.presence is Presence.BUCKET and home.presence is Presence.BUCKET:
-            message = "the account is split already, and a split is for ever; merging changes no route"
+            message = (
+                "the account is split already, and a split is for ever: a merge brings its money home and keeps its"
+                " buckets, which fill again as they are paid in or asked for; there is nothing to split again"
+            )
             raise CallFailed(faults.refused(Reason.ACCOUNT_SPLIT_ALREADY, message))
         if len(self._buckets.map) >= SPLITS_MAX:
             message = f"{SPLITS_MAX} accounts are split already, which is the most"

@@ -34,6 +34,14 @@ def test_a_pool_is_head_and_share_account_together_and_the_overdraft() -> None:
     assert pool_of(mirrored, Side.CREDIT) == pool_of(one, Side.DEBIT)
 
 
+def test_an_overdraft_counts_on_the_limited_side_only() -> None:
+    for flags, with_overdraft in ((DEBITS, Side.DEBIT), (CREDITS, Side.CREDIT), (0, None)):
+        one = Bucket(0, int(flags), Counters(30, 30, 0, 0), overdraft=50)
+        for side in Side:
+            expected = 50 if side is with_overdraft else 0
+            assert pool_of(one, side) == expected and bound_of([one], [one], side) == expected
+
+
 def test_money_between_buckets_is_in_the_bound_and_not_in_the_sum() -> None:
     sent = Bucket(0, DEBITS, Counters(0, 100, 0, 0), Counters(0, 0, 40, 0))
     empty = bucket(1)

@@ -157,6 +157,15 @@ def test_a_balancing_transfer_moves_the_proven_sum() -> None:
     run(work())
 
 
+def test_a_balancing_transfer_is_refused_only_where_force_took_the_account_below_zero() -> None:
+    async def work(debits: int) -> Verdict:
+        bank = Bank(30, 12)
+        bank.debits[0] = debits
+        return (await verdicts(bank, need(bank, 1, 100, is_exact=False, is_balancing=True)))[0]
+
+    assert [run(work(debits)) for debits in (41, 42, 43)] == [Verdict.MOVE, Verdict.MOVE, Verdict.REFUSE]
+
+
 def test_what_cannot_be_proven_is_asked_again_with_all_there_is() -> None:
     bank = Bank(30, 12)
     assert run(verdicts(bank, need(bank, 1, 100, is_exact=False))) == [Verdict.ASK_AGAIN]

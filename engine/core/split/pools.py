@@ -59,7 +59,7 @@ def limited_side(flags: int) -> Side | None:
 
 def pool_of(bucket: Bucket, side: Side) -> int:
     """Return what that side may spend there, minor units; of a limited one below 0 only where FORCE took it there."""
-    return sum(_got(one, side) - _out(one, side) for one in (bucket.head, bucket.share)) + bucket.overdraft
+    return sum(_got(one, side) - _out(one, side) for one in (bucket.head, bucket.share)) + _overdraft(bucket, side)
 
 
 def held_of(bucket: Bucket, side: Side) -> int:
@@ -78,7 +78,7 @@ def bound_of(first: Collection, second: Collection, side: Side) -> int:
     `second` was begun after `first` had ended. What was got until the second is at least what was got at any moment
     between them; what was given until the first is at most what was given by then; and heads leave moves out.
     """
-    overdraft = max(sum(one.overdraft for one in first), sum(one.overdraft for one in second))
+    overdraft = max(sum(_overdraft(one, side) for one in collection) for collection in (first, second))
     got = sum(_got(one.head, side) + one.given_back for one in second)
     return got + overdraft - sum(given_of(one, side) for one in first)
 
@@ -168,6 +168,11 @@ def _posted(bucket: Bucket) -> int:
 
 def _external(collection: Collection) -> list[tuple[int, Counters, int]]:
     return sorted((one.group, one.head, one.given_back) for one in collection)
+
+
+def _overdraft(bucket: Bucket, side: Side) -> int:
+    """An overdraft limit counts on the side that is limited, as the rules have it."""
+    return bucket.overdraft if limited_side(bucket.flags) is side else 0
 
 
 def _got(counters: Counters, side: Side) -> int:

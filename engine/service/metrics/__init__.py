@@ -1,0 +1,1 @@
+"""What one replica counts of itself for its operators, and how it is told (DESIGN §12)."""
