@@ -25,6 +25,8 @@ class BenchCluster(NamedTuple):
     """host:port of the router."""
     node_pids: tuple[int, ...]
     router_pids: tuple[int, ...]
+    metrics: tuple[str, ...] = ()
+    """Where each replica tells of itself."""
 
     def node_usage(self) -> list[Usage]:
         """Return what each replica's process has used so far."""
@@ -85,5 +87,9 @@ def _describe(state: dict[str, object], folder: Path) -> BenchCluster:
     if not isinstance(nodes, list) or not isinstance(routers, list):
         raise RuntimeError("the ready file lists no nodes or no routers")
     return BenchCluster(
-        folder, str(state["router"]), tuple(node["pid"] for node in nodes), tuple(one["pid"] for one in routers)
+        folder,
+        str(state["router"]),
+        tuple(node["pid"] for node in nodes),
+        tuple(one["pid"] for one in routers),
+        tuple(node["metrics"] for node in nodes if "metrics" in node),
     )

@@ -26,6 +26,7 @@ from bench.contention.books import Books
 from bench.contention.checks import Moved, Verdict, check
 from bench.contention.drain import Drained, drain
 from bench.contention.figures import HOT, drain_figures, payroll_figures, ratio_figures
+from bench.contention.journals import Journals
 from bench.contention.mixes import Mix, Shares
 from bench.contention.page import page
 from bench.contention.payroll import Payroll, PayrollOptions, PayrollRun
@@ -97,18 +98,18 @@ async def _run(
     shares = Shares(options.cross_share, options.hot_cross_share, options.holds_share, options.zipf_exponent)
     mix, moved, sender = Mix(cast, shares, np.random.default_rng(options.seed)), Moved(cast.ids), Sender(cluster.router)
     gc.freeze()
-    books = Books(cluster.router, options.groups)
+    books, journals = Books(cluster.router, options.groups), Journals(cluster.metrics)
     wanted, ratios, payroll, verdicts = options.workloads, None, None, list[Verdict]()
     figures: dict[str, object] = {name: getattr(options, name) for name in ("groups", "replicas", "seed")}
     if set(wanted) & set(MIXES):
-        ratios = await Rounds(sender, books, cast, mix, moved, _ratio_options(options)).run()
+        ratios = await Rounds(sender, books, journals, mix, moved, _ratio_options(options)).run()
         figures |= ratio_figures(ratios)
         verdicts.append(await check(cluster.router, books, moved))
     hot = tuple(name for name in HOT if name in wanted)
     if hot and options.groups > 1:
         await split(cluster.router, [cast.ids[number].tobytes() for number in (FEES, PAYER)], options.groups)
-        measured = _ratio_options(options)._replace(mixes=hot, split=(FEES, PAYER))
-        again = await Rounds(sender, books, cast, mix, moved, measured).run()
+        measured = _ratio_options(options)._replace(mixes=hot)
+        again = await Rounds(sender, books, journals, mix, moved, measured).run()
         figures |= ratio_figures(again, without=False)
         verdicts.append(await check(cluster.router, books, moved))
     if "payroll" in wanted:

@@ -4,7 +4,7 @@ In every mix the share of transfers that cross groups is chosen, as far as the p
 within a group can be holds: a RESERVE and, as the next row, its COMMIT.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -148,11 +148,3 @@ def reserving(words: Words) -> Words:
     reserves[:, 14] |= np.uint64(HOLD_TIMEOUT_S) << _TIMEOUT_SHIFT
     reserves[:, 15] = np.uint64(1 | Kind.RESERVE << 16)
     return reserves
-
-
-def crossing_share(cast: Cast, batches: list[Words], split: Sequence[int] = ()) -> float:
-    """Return the part of the rows that touch two groups: of those with an account that is split, none do."""
-    sides = [np.concatenate([batch[:, first : first + 2] for batch in batches]) for first in (2, 4)]
-    debit, credit = (cast.numbers_of(side) for side in sides)
-    has_bucket = np.isin(debit, split) | np.isin(credit, split)
-    return float(((cast.groups[debit] != cast.groups[credit]) & ~has_bucket).mean())

@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from bench.contention.accounts import BANK, PAYER, Cast
+from bench.contention.accounts import BANK, PAYER
 from bench.contention.books import Books
 from bench.contention.checks import Moved
-from bench.contention.mixes import Mix, crossing_share
+from bench.contention.journals import JournalRows, Journals
+from bench.contention.mixes import Mix
 from bench.contention.sending import Sender, Slice, post_all
 from engine.core.outcomes import Outcome
 from engine.core.records import Words
@@ -43,8 +44,6 @@ class RatioOptions(NamedTuple):
     in_flight: int
     rate: float
     """Rows a second, of every mix; 0: as fast as they go."""
-    split: tuple[int, ...] = ()
-    """Accounts that have buckets: transfers with them run in one group."""
 
 
 class Ratios(NamedTuple):
@@ -53,7 +52,8 @@ class Ratios(NamedTuple):
     per_s: dict[str, list[float]]
     """Of each mix, the rate in each round."""
     crossing: dict[str, float]
-    """Of each mix, the part of its transfers whose accounts live in different groups."""
+    """Of each mix, the part of what the groups decided meanwhile that was decided by steps, by their journals: moves
+    between buckets are among it."""
     last_stretch: Slice | None
     """Of hot-debit-limited: until the money is gone, and on for as long again."""
     last_uniform: Slice | None
@@ -75,14 +75,17 @@ class Ratios(NamedTuple):
 class Rounds:
     """One measurement."""
 
-    def __init__(self, sender: Sender, books: Books, cast: Cast, mix: Mix, moved: Moved, options: RatioOptions) -> None:
-        self._sender, self._books, self._cast, self._mix = sender, books, cast, mix
+    def __init__(
+        self, sender: Sender, books: Books, journals: Journals, mix: Mix, moved: Moved, options: RatioOptions
+    ) -> None:
+        self._sender, self._books, self._journals, self._mix = sender, books, journals, mix
         self._moved, self._options = moved, options
 
     async def run(self) -> Ratios:
         """Warm up, measure in rounds, then exhaust the limited account."""
         names = (UNIFORM, *self._options.mixes)
         counts = {name: await self._batches_a_slice(name) for name in names}
+        rows = dict.fromkeys(names, JournalRows())
         slices = {name: [self._batches(name, counts[name]) for _ in range(self._options.rounds)] for name in names}
         spent = [batch for one in slices.get(LIMITED, ()) for batch in one]
         await self._fund(spent + spent[::SPARE_ONE_IN])
@@ -91,12 +94,11 @@ class Rounds:
         per_s: dict[str, list[float]] = {name: [] for name in names}
         for number in range(self._options.rounds):
             for name in (*names[number % len(names) :], *names[: number % len(names)]):
+                before = await self._journals.rows()
                 per_s[name].append((await self._post(slices[name][number])).per_s)
+                rows[name] += await self._journals.rows() - before
                 print(f"round {number + 1}: {name} at {per_s[name][-1]:,.0f} transfers a second", file=sys.stderr)
-        crossing = {
-            name: crossing_share(self._cast, [batch for one in slices[name] for batch in one], self._options.split)
-            for name in names
-        }
+        crossing = {name: of_mix.crossing_share for name, of_mix in rows.items()}
         if LIMITED not in names:
             return Ratios(per_s, crossing, None, None, 0, 0)
         beside = await self._post(self._batches(UNIFORM, counts[UNIFORM]))

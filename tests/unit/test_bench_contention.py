@@ -12,7 +12,8 @@ from bench.contention.accounts import BANK, EMPLOYER, FEES, NAMED, PAYER, PURSE,
 from bench.contention.checks import Moved
 from bench.contention.drain import drain
 from bench.contention.figures import payroll_figures, ratio_figures
-from bench.contention.mixes import Mix, Shares, crossing_share
+from bench.contention.journals import JournalRows, rows_of
+from bench.contention.mixes import Mix, Shares
 from bench.contention.page import page
 from bench.contention.payroll import WARM_UP_S, Payroll, PayrollOptions, PayrollRun, Sample
 from bench.contention.plots import Axes, Band, Line, plot
@@ -36,6 +37,13 @@ def cast(groups: int = 2) -> Cast:
 
 def mix(shares: Shares = SHARES, groups: int = 2, seed: int = 1) -> Mix:
     return Mix(cast(groups), shares, np.random.default_rng(seed))
+
+
+def crossing_share(people: Cast, batches: list[Words]) -> float:
+    """The part of the rows whose accounts lie in different groups."""
+    sides = [np.concatenate([batch[:, first : first + 2] for batch in batches]) for first in (2, 4)]
+    debit, credit = (people.numbers_of(side) for side in sides)
+    return float((people.groups[debit] != people.groups[credit]).mean())
 
 
 @pytest.mark.parametrize("name", MIXES)
@@ -234,3 +242,23 @@ def test_an_unknown_workload_is_refused() -> None:
     assert _workloads("uniform,drain") == ("uniform", "drain")
     with pytest.raises(argparse.ArgumentTypeError, match="no workload unifrom"):
         _workloads("unifrom")
+
+
+METRICS = """\
+# TYPE posting_engine_is_leader gauge
+posting_engine_is_leader {leads}
+# TYPE posting_engine_journal_rows_total counter
+posting_engine_journal_rows_total{{kind="post",outcome="posted",step="local"}} 90
+posting_engine_journal_rows_total{{kind="post",outcome="insufficient_funds",step="local"}} 5
+posting_engine_journal_rows_total{{kind="create_account",outcome="account_created",step="local"}} 1000
+posting_engine_journal_rows_total{{kind="post",outcome="secured",step="reserve"}} 7
+posting_engine_journal_rows_total{{kind="post",outcome="posted",step="decide"}} 5
+posting_engine_journal_rows_total{{kind="post",outcome="posted",step="commit"}} 7
+"""
+
+
+def test_what_crossed_groups_is_what_deciders_journals_say_and_leaders_alone_are_asked() -> None:
+    assert rows_of(METRICS.format(leads=1.0)) == JournalRows(local=95, crossing=5)
+    assert rows_of(METRICS.format(leads=1.0)).crossing_share == 0.05
+    assert rows_of(METRICS.format(leads=0.0)) == JournalRows() and JournalRows().crossing_share == 0
+    assert JournalRows(3, 1) + JournalRows(1, 1) - JournalRows(2, 0) == JournalRows(2, 2)

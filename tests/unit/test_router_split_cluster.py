@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bench.contention.journals import JournalRows, Journals
 from engine.config import HotAccountsConfig, HotAccountsPolicy
 from engine.core.chains.plan import Chain, lay_out
 from engine.core.chains.step_record import steps_of
@@ -180,3 +181,22 @@ async def test_a_batch_beyond_what_there_is_is_paid_to_the_last_cent_and_refused
         left = MONEY - 300 * (MONEY // 300)
         assert await cluster.balance(account) == left
         assert await cluster.post(cluster.pay(account, customers[1], left)) == [POSTED]
+
+
+# ---- what the journals say of it ----
+
+
+async def test_metrics_tell_rows_of_one_group_from_rows_over_groups(tmp_path: Path) -> None:
+    config = two_groups(tmp_path)
+    journals = Journals([str(group.replicas[0].metrics) for group in config.groups])
+    async with running(config) as cluster:
+        account, other = cluster.accounts(0, 2)
+        customers = cluster.accounts(1, 20)
+        await cluster.node.make_accounts(account, other, *customers)
+        assert set(await cluster.post(*(cluster.pay(one, account) for one in customers))) == {POSTED}
+        assert set(await cluster.post(*(cluster.pay(other, account) for _ in range(5)))) == {POSTED}
+        before = await journals.rows()
+        assert before == JournalRows(local=5, crossing=20)
+        await cluster.split(account)
+        assert set(await cluster.post(*(cluster.pay(one, account) for one in customers))) == {POSTED}
+        assert await journals.rows() - before == JournalRows(local=20, crossing=0)
