@@ -1,9 +1,12 @@
 """The apply thread: applies committed records in order, answers, then saves; runs what must see the book at rest.
 
-`load → apply → save` on one thread, so the state needs no locks: reads of the book are jobs in the same queue, and a
-job put after a barrier sees all that the barrier promised. Answers go out after apply and before save, in groups,
+`load → apply → save` in one thread at a time, so the state needs no locks: reads of the book are jobs in the same queue,
+and a job put after a barrier sees all that the barrier promised. Answers go out after apply and before save, in groups,
 because a record is safe once it is in the log (docs/decisions/0002). A failure here ends the process: a record is never
 skipped.
+
+While the thread has nothing to do, the loop applies a small record by itself; where nobody waits for answers, small
+records wait for each other (docs/decisions/0015).
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.service.flight import Answer, Results
 from engine.service.handover import Handover
+from engine.service.held import Held
 
 T = TypeVar("T")
 LOG: Final = logging.getLogger(__name__)
@@ -36,6 +40,13 @@ SAVE_S_MAX: Final = 0.25
 """the oldest of it is so old: a save would keep the thread, and a core, from the next answer."""
 IDLE_S: Final = 0.25
 """An idle thread lets the state machine do its background work so often."""
+HERE_BYTES_MAX: Final = 4096
+"""A record of at most so many bytes may be applied in the loop's thread: handing it over, and its answer back, takes
+longer than applying it;"""
+HERE_S_MAX: Final = 0.002
+"""unless one took longer than this, as where it had to wait for the disk:"""
+HERE_AGAIN_RECORDS: Final = 16
+"""then so many small ones go to the other thread first."""
 _FAILED: Final = (
     "what follows log record {} could not be applied or saved ({!r}); report this, and restore or replace the replica"
 )
@@ -97,6 +108,12 @@ class Applier:
         self._machine, self._loop, self._answered, self._failed = machine, loop, answered, failed
         self._group_records_max = group_records_max
         self._queue: SimpleQueue[Committed | Job | None] = SimpleQueue()
+        self._queued, self._done = 0, 0
+        """Items put into the queue, counted on the loop; items done with, counted by the thread."""
+        self._turn_lock = threading.Lock()
+        """Held by whichever thread has the machine."""
+        self._held = Held[Committed](loop, self._hand_over)
+        self._hurries, self._slow_for = False, 0
         self._queued_bytes = 0
         self._paused = False
         self._unsaved, self._unsaved_bytes, self._save_at_s, self._handled_bytes = 0, 0, 0.0, 0
@@ -117,17 +134,27 @@ class Applier:
 
     async def stop(self) -> None:
         """Apply and save what is queued, then end the thread."""
-        self._queue.put(None)
+        self._held.release()
+        self._hand_over(None)
         await self._loop.run_in_executor(None, self._thread.join)
 
     def put(self, log_index: int, term: int, record: bytes | memoryview) -> None:
         """Take one committed record, in log order: the log's `apply` callback."""
         self._queued_bytes += len(record)
-        self._queue.put(Committed(log_index, term, record))
+        committed = Committed(log_index, term, record)
+        if not self._hurries:
+            self._held.add(committed)
+        elif not self._applied_here(committed):
+            self._hand_over(committed)
         self._handover.reached(log_index)
         if self.pause is not None and not self._paused and self._queued_bytes > QUEUE_BYTES_MAX:
             self._paused = True
             self.pause()
+
+    def hurry(self, hurries: bool) -> None:
+        """Note whether anybody waits for the answers: whether this replica leads. Before that is known, nobody does."""
+        self._held.release()
+        self._hurries = hurries
 
     def jumped_to(self, log_index: int) -> None:
         """Note that a snapshot brought the state to `log_index`: what it covers is not handed over any more."""
@@ -136,7 +163,8 @@ class Applier:
     async def run(self, job: Callable[[], T]) -> T:
         """Run a job on the apply thread, after all records put so far; returns or raises what it does."""
         future: Future[T] = Future()
-        self._queue.put(partial(_run_job, job, future))
+        self._held.release()
+        self._hand_over(partial(_run_job, job, future))
         return await asyncio.wrap_future(future)
 
     async def handed_over(self, log_index: int) -> None:
@@ -149,22 +177,58 @@ class Applier:
         applied = self._machine.applied_index
         return max(applied, handed_index) if applied >= self._handover.log_index else applied
 
+    def _hand_over(self, item: "Committed | Job | None") -> None:
+        self._queued += 1
+        self._queue.put(item)
+
+    def _applied_here(self, committed: Committed) -> bool:
+        """Apply a small record at once, if the thread is at rest and records were applied quickly of late."""
+        if len(committed.record) > HERE_BYTES_MAX or self._queued != self._done:
+            return False
+        if self._slow_for:
+            self._slow_for -= 1
+            return False
+        if not self._turn_lock.acquire(blocking=False):  # it saves
+            return False
+        try:
+            self._apply_here(committed)
+        finally:
+            self._turn_lock.release()
+        return True
+
+    def _apply_here(self, committed: Committed) -> None:
+        began_s = time.monotonic()
+        try:
+            answer = Answer(committed.log_index, self._apply(committed))
+        except Exception as error:
+            self._loop.call_soon(self._failed, self._ended_by(error))
+            return
+        if time.monotonic() - began_s > HERE_S_MAX:
+            self._slow_for = HERE_AGAIN_RECORDS
+        handled_bytes, self._handled_bytes = self._handled_bytes, 0
+        hashes = [(self._machine.applied_index, self._machine.state_hash)]
+        # Not at once: who proposed the record is about to be told where it is.
+        self._loop.call_soon(self._told, [answer], hashes, handled_bytes)
+        if self._unsaved >= self._group_records_max:
+            self._hand_over(_nobody)
+
     # -- on the thread
 
     def _run(self) -> None:
         try:
             while self._turn():
                 pass
-        except EngineStopped as stopped:
-            self._loop.call_soon_threadsafe(self._failed, stopped)
         except Exception as error:
-            LOG.exception("apply or save failed", extra={"log_index": self._machine.applied_index})
-            message = _FAILED.format(self._machine.applied_index, error)
-            self._loop.call_soon_threadsafe(self._failed, EngineStopped(ExitCode.APPLY_FAILED, message))
+            self._loop.call_soon_threadsafe(self._failed, self._ended_by(error))
 
     def _turn(self) -> bool:
         """Apply and answer what is queued, save when it is time; False once told to stop."""
         item = self._next()
+        with self._turn_lock:
+            return self._work_on(item)
+
+    def _work_on(self, item: "Committed | Job | _Nothing | None") -> bool:
+        done = 0
         answers: list[Answer] = []
         hashes: list[tuple[int, bytes]] = []
         while isinstance(item, Committed) or callable(item):
@@ -173,6 +237,7 @@ class Applier:
                 hashes.append((self._machine.applied_index, self._machine.state_hash))
             else:
                 item()
+            done += 1
             if len(answers) >= ANSWERS_PER_GROUP_MAX or self._unsaved >= self._group_records_max:
                 break
             item = self._at_once()
@@ -183,6 +248,9 @@ class Applier:
             self._unsaved = 0
             self._machine.save()
             self.saved()
+        elif item is _NOTHING and not self._unsaved and not done:
+            self._machine.rest()
+        self._done += done
         return item is not None
 
     def _save_is_due(self) -> bool:
@@ -195,8 +263,6 @@ class Applier:
         try:
             return self._queue.get(timeout=wait_s)
         except Empty:
-            if not self._unsaved:
-                self._machine.rest()
             return _NOTHING
 
     def _at_once(self) -> "Committed | Job | _Nothing | None":
@@ -204,6 +270,13 @@ class Applier:
             return self._queue.get_nowait()
         except Empty:
             return _NOTHING
+
+    def _ended_by(self, error: Exception) -> EngineStopped:
+        """Return what ends the process after `error`."""
+        if isinstance(error, EngineStopped):
+            return error
+        LOG.exception("apply or save failed", extra={"log_index": self._machine.applied_index}, exc_info=error)
+        return EngineStopped(ExitCode.APPLY_FAILED, _FAILED.format(self._machine.applied_index, error))
 
     def _apply(self, committed: Committed) -> Results:
         if not self._unsaved:

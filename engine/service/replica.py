@@ -261,6 +261,7 @@ class Replica:
         LOG.info("this replica is now %s", role.value, extra={"term": term})
         self.leader_changes += (role is Role.LEADER) != self.is_leader
         self._role = role
+        self.applier.hurry(role is Role.LEADER)
         if role is Role.LEADER:
             self._ensure_settings()
         else:
