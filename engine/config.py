@@ -97,7 +97,7 @@ class LimitsConfig(_Section, frozen=True):
     log_record_bytes_target: int = LOG_RECORD_BYTES_TARGET
     log_records_in_flight_max: int = 16
     """Log records proposed and not yet answered."""
-    apply_group_records_max: int = 32
+    apply_group_records_max: int = 256
     """Log records applied, answered and saved together."""
     stream_batches_in_flight_max: int = 16
     """Batches of one StreamTransfers call that wait for their answers."""

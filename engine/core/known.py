@@ -123,14 +123,16 @@ def of_one_group(rows: int, group: int) -> tuple[npt.NDArray[np.uint8], Words, S
 def nothing_known(records: int) -> Known:
     """Return what is known where no id was ever seen: for a first batch, and for tests."""
     none = np.full(records, -1, np.int64)
-    return Known(
-        none,
-        none.copy(),
-        np.empty((0, 16), np.uint64),
-        np.empty(0, np.uint64),
-        np.empty((0, 2), np.uint64),
-        np.empty(0, np.bool_),
-        np.empty(0, np.uint8),
-        np.empty((0, 2), np.uint64),
-        *of_one_group(0, 0),
-    )
+    return Known(none, none, *_NO_ROWS)
+
+
+_NO_ROWS: Final = (
+    np.empty((0, 16), np.uint64),
+    np.empty(0, np.uint64),
+    np.empty((0, 2), np.uint64),
+    np.empty(0, np.bool_),
+    np.empty(0, np.uint8),
+    np.empty((0, 2), np.uint64),
+    *of_one_group(0, 0),
+)
+"""The fields of `Known` but the first two, of no rows: nobody can change them, and a lone post has nothing else."""

@@ -18,8 +18,12 @@ WAIT_S_MAX: Final = 60.0
 """The longest that the loop waits for the disk, when it must wait (a vote); then the disk counts as failed."""
 BRIEF_S_MAX: Final = 0.002
 """A job that took longer was not brief."""
+SLOW_S_MIN: Final = 0.01
+"""One that took so long is a sign of more to come, not of a busy machine."""
 BRIEF_JOBS_TO_TRUST: Final = 16
-"""So many brief jobs in a row, and the next one may hold up the loop."""
+"""At the start, and after a slow job, so many brief ones in a row are to be seen before one may hold up the loop;"""
+BRIEF_JOBS_TO_FORGIVE: Final = 2
+"""after one that was merely not brief, so many."""
 REST_S_MIN: Final = 0.001
 """A disk that was at work until less than this ago is busy: the loop has better things to do than to wait for it."""
 
@@ -44,7 +48,7 @@ class Pace:
     """How quickly jobs were done lately: whether the loop may wait for the next one.
 
     Handing a small write to a thread and back costs more than a good disk takes for it (docs/decisions/0010), and
-    at rest the loop has nothing else to do. One slow job, and the thread has them all until the disk is trusted anew.
+    at rest the loop has nothing else to do. After a slow job the thread has them all until the disk is trusted anew.
     """
 
     def __init__(self) -> None:
@@ -60,9 +64,14 @@ class Pace:
         began_s = time.monotonic()
         failure = _failure_of(job)
         self._ended_s = time.monotonic()
-        brief = self._ended_s - began_s <= BRIEF_S_MAX
-        self._untrusted = max(0, self._untrusted - 1) if brief else BRIEF_JOBS_TO_TRUST
+        self._untrusted = self._doubt_after(self._ended_s - began_s)
         return failure
+
+    def _doubt_after(self, took_s: float) -> int:
+        """Return how many brief jobs are to be seen after one that took so long."""
+        if took_s <= BRIEF_S_MAX:
+            return max(0, self._untrusted - 1)
+        return max(self._untrusted, BRIEF_JOBS_TO_TRUST if took_s >= SLOW_S_MIN else BRIEF_JOBS_TO_FORGIVE)
 
 
 class ThreadWorker:

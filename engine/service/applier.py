@@ -1,9 +1,9 @@
 """The apply thread: applies committed records in order, answers, then saves; runs what must see the book at rest.
 
-`load → apply → save` in one thread at a time, so the state needs no locks: reads of the book are jobs in the same queue,
-and a job put after a barrier sees all that the barrier promised. Answers go out after apply and before save, in groups,
-because a record is safe once it is in the log (docs/decisions/0002). A failure here ends the process: a record is never
-skipped.
+`load → apply → save` in one thread at a time, so the state needs no locks: reads of the book are jobs in the same
+queue, and a job put after a barrier sees all that the barrier promised. Answers go out after apply and before save, in
+groups, because a record is safe once it is in the log (docs/decisions/0002). A failure here ends the process: a record
+is never skipped.
 
 While the thread has nothing to do, the loop applies a small record by itself; where nobody waits for answers, small
 records wait for each other (docs/decisions/0015).

@@ -1,4 +1,4 @@
-"""Small records that nobody waits for: a follower applies them together, behind what is urgent (docs/decisions/0015)."""
+"""Small records that nobody waits for: a follower applies them together, behind what is urgent (decision 0015)."""
 
 import asyncio
 from collections.abc import Callable

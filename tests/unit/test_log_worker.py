@@ -8,7 +8,7 @@ import pytest
 
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.replication import worker as worker_module
-from engine.replication.worker import BRIEF_JOBS_TO_TRUST, ImmediateWorker, Pace, ThreadWorker
+from engine.replication.worker import BRIEF_JOBS_TO_FORGIVE, BRIEF_JOBS_TO_TRUST, ImmediateWorker, Pace, ThreadWorker
 
 
 class Steps:
@@ -139,6 +139,19 @@ def test_one_slow_job_sends_the_next_ones_to_the_thread(pace: Clock) -> None:
     made.run(pace.job)
     pace.job_s = 0.0001
     for _ in range(BRIEF_JOBS_TO_TRUST):
+        pace.now_s += 1.0
+        assert not made.may_wait()
+        made.run(pace.job)
+    pace.now_s += 1.0
+    assert made.may_wait()
+
+
+def test_a_job_that_was_merely_not_brief_is_soon_forgiven(pace: Clock) -> None:
+    made = trusted(pace)
+    pace.job_s = 0.003
+    made.run(pace.job)
+    pace.job_s = 0.0001
+    for _ in range(BRIEF_JOBS_TO_FORGIVE):
         pace.now_s += 1.0
         assert not made.may_wait()
         made.run(pace.job)
