@@ -2,7 +2,7 @@
 
 What arrives in one turn of the event loop goes together. At rest a record goes at once; while records are in flight,
 a record that is not at least half full waits for one of them to come back, so that load makes records fuller, not more;
-a backlog of bulk makes them twice as full.
+a backlog of bulk makes them up to four times as full.
 Steps of chains that are under way go before new transfers, because they free what is reserved. Everything here is on
 the event loop's thread.
 """

@@ -18,11 +18,11 @@ from engine.service.admission import AdmissionQueue
 from engine.service.flight import Results, Ticket, goes_now
 from engine.service.submission import Caller, MissingRows, Submission, words_of_results
 
-BULK_RECORDS_TOGETHER: Final = 2
+BULK_RECORDS_TOGETHER: Final = 4
 """Under a backlog of bulk alone a record takes as many rows as so many would: each costs every replica something, and
-nobody is near who would notice the wait."""
-BACKLOG_RECORDS: Final = 8
-"""So many records' rows that wait are a backlog."""
+nobody is near who would notice the wait (docs/decisions/0016)."""
+BACKLOG_RECORDS: Final = 4
+"""So many records' rows that wait are a backlog: less than one full batch."""
 LOG_RECORD_ROWS_MAX: Final = LOG_RECORD_BYTES_MAX // RECORD_BYTES
 _DEADLINE_PASSED: Final = "the deadline passed before this was logged; retry with a longer one"
 
@@ -50,7 +50,8 @@ class TransferLane:
         self._rows_target = max(1, limits.log_record_bytes_target // RECORD_BYTES)
         together = min(BULK_RECORDS_TOGETHER * self._rows_target, LOG_RECORD_ROWS_MAX // 2)
         self._backlog_rows_target = max(self._rows_target, together)
-        self._in_flight = 0
+        self._rows_in_flight_max = limits.log_records_in_flight_max * self._rows_target
+        self._in_flight = self._rows_in_flight = 0
 
     @property
     def age_s(self) -> float:
@@ -74,8 +75,11 @@ class TransferLane:
 
     @property
     def ready(self) -> bool:
-        """Whether a record should go now."""
-        return self.waits and goes_now(self._in_flight, self._queue.waiting_rows, self._rows_target)
+        """Whether a record should go now. Bulk alone waits while as many rows are in flight as records of the target
+        size would have: fuller ones must not put more before the next live post."""
+        if not self.waits or (self._rows_in_flight >= self._rows_in_flight_max and not self._queue.live_waits):
+            return False
+        return goes_now(self._in_flight, self._queue.waiting_rows, self._rows_target)
 
     def admit(self, words: Words, caller: Caller, deadline_s: float) -> "asyncio.Future[Submission]":
         """Let rows wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""
@@ -96,6 +100,7 @@ class TransferLane:
         if not parts:
             return None
         self._in_flight += 1
+        self._rows_in_flight += rows
         return self._encode(parts), Ticket(
             lambda index, results: self._answered(parts, index, results), self._failing(parts)
         )
@@ -156,14 +161,18 @@ class TransferLane:
     # -- back from the log
 
     def _answered(self, parts: list[Part], log_index: int, results: Results) -> None:
-        self._in_flight -= 1
+        self._landed(parts)
         if isinstance(results, np.ndarray):
             for part in parts:
                 _hand_back(part, log_index, results)
 
+    def _landed(self, parts: list[Part]) -> None:
+        self._in_flight -= 1
+        self._rows_in_flight -= sum(part.rows for part in parts)
+
     def _failing(self, parts: list[Part]) -> Callable[[Fault], None]:
         def failed(fault: Fault) -> None:
-            self._in_flight -= 1
+            self._landed(parts)
             for submission, first_row, _, rows in parts:
                 submission.missing.append(MissingRows(first_row, rows, fault))
                 submission.in_flight -= 1

@@ -169,18 +169,19 @@ def encode_block(
         previous,
         GENESIS_HASH,
     )[:HASH_AT]
-    body = b"".join(
-        (
-            preamble,
-            applied.rows.data,
-            index,
-            bytes(_padding(len(index))),
-            np.ascontiguousarray(applied.requested_amount).data,
-            extra,
-        )
+    pieces = (
+        preamble,
+        _bytes_of(applied.rows),
+        index,
+        bytes(_padding(len(index))),
+        _bytes_of(applied.requested_amount),
+        extra,
     )
-    digest = blake3(start).update(body).digest()
-    return b"".join((start, digest, body)), digest
+    hasher = blake3(start)
+    for piece in pieces:  # piece by piece, because joining them first would copy the rows twice
+        hasher.update(piece)
+    digest = hasher.digest()
+    return b"".join((start, digest, *pieces)), digest
 
 
 def decode_header(data: bytes | memoryview) -> BlockHeader:
@@ -232,6 +233,11 @@ def check_block(data: bytes | memoryview, previous: bytes) -> BlockHeader:
     if header.previous_hash != previous:
         raise BlockDamaged("the block does not follow the one before it: their hashes differ")
     return header
+
+
+def _bytes_of(words: Words) -> memoryview:
+    """View words as bytes; only what is not contiguous is copied."""
+    return words.reshape(-1).view(np.uint8).data
 
 
 def _padding(length: int) -> int:

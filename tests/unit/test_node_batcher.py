@@ -101,11 +101,11 @@ async def test_a_large_batch_becomes_records_of_the_target_size_in_order() -> No
     assert submission.log_index == 3
 
 
-async def test_a_backlog_of_bulk_makes_records_twice_as_full_unless_live_traffic_waits() -> None:
+async def test_a_backlog_of_bulk_makes_records_four_times_as_full_unless_live_traffic_waits() -> None:
     bench = Bench(log_record_bytes_target=10 * 128, log_records_in_flight_max=1, live_batch_transfers_max=4)
     tasks = [bench.post(rows(120))]
     await bench.settle()
-    assert [len(record.rows) for record in bench.log.records()] == [20]
+    assert [len(record.rows) for record in bench.log.records()] == [40]
     tasks.append(bench.post(rows(3, first=200)))
     await bench.settle()
     sizes = []
@@ -113,7 +113,21 @@ async def test_a_backlog_of_bulk_makes_records_twice_as_full_unless_live_traffic
         bench.answer_next()
         await bench.settle()
         sizes += [len(record.rows) for record in bench.log.records()]
-    assert sizes == [10, 20, 10, 10, 10]  # with the live one; of a backlog; of 73, 63, 53 rows
+    assert sizes == [10, 40, 10, 10, 10]  # with the live one; of a backlog; of 33, 23, 13 rows
+    await answered(bench, *tasks)
+
+
+async def test_fuller_records_put_no_more_rows_before_a_live_post_than_records_of_the_target_size_would() -> None:
+    bench = Bench(log_record_bytes_target=10 * 128, log_records_in_flight_max=6, live_batch_transfers_max=4)
+    tasks = [bench.post(rows(200))]
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [40, 40]
+    tasks.append(bench.post(rows(3, first=300)))
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [40, 40, 10]
+    bench.answer_next()
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [40, 10, 40]
     await answered(bench, *tasks)
 
 
@@ -206,10 +220,11 @@ async def test_a_stream_keeps_its_lane_whatever_the_size_of_its_batches() -> Non
     await bench.settle()
     tasks.append(bench.post(rows(1, first=10), stream))
     seen = []
-    for _ in range(6):
-        await bench.settle()
+    await bench.settle()
+    while bench.log.proposed:
         seen += [int(row[0]) for record in bench.log.records() for row in record.rows]
         bench.answer_next()
+        await bench.settle()
     assert seen == [*range(1000, 1020), 10]
     await asyncio.gather(*tasks)
 

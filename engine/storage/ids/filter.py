@@ -5,6 +5,7 @@ Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters, 2007):
 32 keys a block, 0.1 % of the strangers to a full segment pass. The filter is rebuilt from the id runs at a start.
 """
 
+import mmap
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from engine.storage.compiled import entry
 
 KEYS_PER_BLOCK: Final = 32
 FIRST_SEGMENT_KEYS: Final = 1 << 22
-"""Eight MiB of address space, resident only as it fills. Five segments then hold 130 million ids."""
+"""Eight MiB, resident after the first few thousand ids. Five segments then hold 130 million ids."""
 
 _WORDS: Final = 8
 _MIX: Final = np.uint64(0x9FB21C651E98DF25)
@@ -26,6 +27,8 @@ _ONE: Final = np.uint64(1)
 _NONE: Final = np.uint64(0)
 _NEVER: Final = np.uint64(0x5DEECE66D1CE4E5B)
 _AHEAD: Final = 32
+_WORD_BYTES: Final = 8
+_HUGE_PAGE_BYTES: Final = 2 << 20
 
 _SEGMENT: Final = "u8[:, ::1]"
 _KEYS: Final = "u8[::1]"
@@ -106,5 +109,12 @@ class IdFilter:
 
 
 def _new_segment(keys: int) -> npt.NDArray[np.uint64]:
-    segment: npt.NDArray[np.uint64] = np.zeros((-(-keys // KEYS_PER_BLOCK), _WORDS), np.uint64)
-    return segment
+    """Make an empty segment, of huge pages where it fills some: every key is in another page, and a probe that must ask
+    the page tables for it, twice on a virtual machine, takes twice as long (docs/decisions/0016)."""
+    words = -(-keys // KEYS_PER_BLOCK) * _WORDS
+    memory = mmap.mmap(-1, words * _WORD_BYTES + _HUGE_PAGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE") and words * _WORD_BYTES >= _HUGE_PAGE_BYTES:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    whole: npt.NDArray[np.uint64] = np.frombuffer(memory, np.uint64)
+    first = -int(whole.ctypes.data) % _HUGE_PAGE_BYTES // _WORD_BYTES
+    return whole[first : first + words].reshape(-1, _WORDS)
