@@ -15,7 +15,7 @@ from cli.main import posting_engine
 from engine.config import ClusterConfig, GroupConfig, ReplicaConfig, RouterConfig, initial_settings
 from engine.core.placement import slot_of
 from engine.core.settings import group_of_slots
-from postingengine.v1.admin_service_pb2 import DescribeClusterRequest, SplitAccountRequest
+from postingengine.v1.admin_service_pb2 import DescribeClusterRequest, MergeAccountRequest, SplitAccountRequest
 from postingengine.v1.posting_service_pb2 import GetAccountsRequest
 from postingengine.v1.transfer_pb2 import Transfer
 from router.server import Router
@@ -51,6 +51,9 @@ class Running:
 
     async def split(self, account: bytes) -> None:
         await self.node.admin.SplitAccount(SplitAccountRequest(account=account, buckets=GROUPS), timeout=CALL_S)
+
+    async def merge(self, account: bytes, timeout_s: float = CALL_S) -> None:
+        await self.node.admin.MergeAccount(MergeAccountRequest(account=account), timeout=timeout_s)
 
     async def collect(self, account: bytes) -> SplitState:
         return await self.buckets.collect(account, time.monotonic() + CALL_S)
@@ -96,13 +99,20 @@ async def running(config: ClusterConfig) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         for group in range(GROUPS):
             await stack.enter_async_context(running_node(config, group=group))
-        router = Router(config, config.routers[0])
-        await router.start()
-        stack.push_async_callback(router.stop)
+        yield await stack.enter_async_context(routing(config))
+
+
+@asynccontextmanager
+async def routing(config: ClusterConfig) -> AsyncIterator[Running]:
+    """Serve the nodes that run already through a router, the first of the file, until the block ends."""
+    router = Router(config, config.routers[0])
+    await router.start()
+    try:
         await asyncio.wait_for(router._directory.answered.wait(), CALL_S)
-        channel = grpc.aio.insecure_channel(config.routers[0].grpc, options=CHANNEL_OPTIONS)
-        await stack.enter_async_context(channel)
-        yield Running(config, router, Node(config.routers[0].grpc, channel))
+        async with grpc.aio.insecure_channel(config.routers[0].grpc, options=CHANNEL_OPTIONS) as channel:
+            yield Running(config, router, Node(config.routers[0].grpc, channel))
+    finally:
+        await router.stop()
 
 
 async def until(holds: Callable[[], bool], what: str, within_s: float = CALL_S) -> None:

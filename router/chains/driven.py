@@ -91,7 +91,10 @@ class DrivenChain:
     async def refuse(self, reason: Outcome, leg: int, deadline_s: float) -> None:
         """Let the decider refuse it unjudged, unless it has a word already; raises `CallFailed`."""
         order = Order(Step.ABORT, self.own.decider, self.own, reason=reason, leg=leg)
-        self._learn(order.group, await self._ask(order, deadline_s))
+        reply = await self._ask(order, deadline_s)
+        if not self.words:  # whatever was asked before was short, and left nothing: this is the first that is on record
+            self.replayed = None
+        self._learn(order.group, reply)
 
     async def move(self, amount: int, deadline_s: float) -> None:
         """Let the one group of a transfer by itself post it for this amount; raises `CallFailed`, `ShortAt`."""
