@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.chains.step_answers import ON_RECORD
+from engine.core.chains.step_answers import ANSWER, ON_RECORD
 from engine.core.chains.word import Step
+from engine.core.known import RESULT
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Kind, Words
 from engine.service.flight import Results
@@ -74,11 +75,15 @@ class Tally:
             found, counts = np.unique(np.concatenate(self._aside_meta) & _KIND_AND_OUTCOME, return_counts=True)
             for meta, count in zip(found.tolist(), counts.tolist(), strict=True):
                 self._rows[meta] = self._rows.get(meta, 0) + count
-        for results in self._aside_results:
+        if self._aside_results:
+            # Joined as bytes: NumPy joins structured arrays field by field.
+            results = np.frombuffer(b"".join([one.tobytes() for one in self._aside_results]), RESULT)
             outcomes = results["outcome"]
             self.replays += int(np.count_nonzero(results["flags"] & np.uint16(ResultFlag.REPLAYED)))
             self.conflicts += int(np.count_nonzero((outcomes >= _CONFLICT_FIRST) & (outcomes <= _CONFLICT_LAST)))
-        self.replays += sum(int(np.count_nonzero(answers["flags"] & ON_RECORD)) for answers in self._aside_answers)
+        if self._aside_answers:
+            answers = np.frombuffer(b"".join([one.tobytes() for one in self._aside_answers]), ANSWER)
+            self.replays += int(np.count_nonzero(answers["flags"] & ON_RECORD))
         self._aside_meta, self._aside_results, self._aside_answers = [], [], []
         self._aside_rows = self._aside_records = 0
 
