@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
+from struct import Struct
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from tests.core_histories import BALANCING, History, settings
 from tests.core_known import KnownIds
 
 LOW = (1 << 64) - 1
+ACCOUNT_WORDS = Struct("<14Q")
+"""A row of the account table behind its id."""
 
 
 class Twins:
@@ -104,10 +107,12 @@ class Twins:
         assert applied.rows.tobytes() == b"".join(answer.rows)
         amounts = [int(low) | int(high) << 64 for low, high in applied.requested_amount]
         assert dict(zip(applied.requested_index.tolist(), amounts, strict=True)) == answer.asked
+        accounts, chains = account_rows(self.model), sorted(chain_rows(self.model))
+        reservations = by_position(reservation_rows(self.model))
         for book in (self.book, self.replayed):
-            assert book.account_rows().tobytes() == account_rows(self.model).tobytes()
-            assert by_position(book.open_reservations()) == by_position(reservation_rows(self.model))
-            assert sorted(book.open_chains().tolist()) == sorted(chain_rows(self.model))
+            assert book.account_rows().tobytes() == accounts
+            assert by_position(book.open_reservations()) == reservations
+            assert sorted(book.open_chains().tolist()) == chains
             assert (book.last_timestamp_ns, book.next_position) == (self.model.last_timestamp, self.model.next_position)
 
 
@@ -174,20 +179,24 @@ def chains(rows: list[Event]) -> Iterator[list[Event]]:
         yield rows[start:end]
 
 
-def account_rows(model: Model) -> Words:
+def account_rows(model: Model) -> bytes:
     """Return the account table that the model's accounts make up."""
-    rows = []
+    numbers, rows = row_numbers(model), []
     for account_id, account in model.accounts.items():
-        words = list(np.frombuffer(account_id, "<u8"))
         sides = (account.debits.posted, account.credits.posted, account.debits.reserved, account.credits.reserved)
-        for amount in (*sides, account.given_back if account.flags & AccountFlag.SHARE else account.overdraft):
-            words += [amount & LOW, amount >> 64]
+        amounts = (*sides, account.given_back if account.flags & AccountFlag.SHARE else account.overdraft)
         created = account.created
-        partner = list(model.accounts).index(account.partner) + 1 if account.partner else 0
+        partner = numbers[account.partner] + 1 if account.partner else 0
+        words = [part for amount in amounts for part in (amount & LOW, amount >> 64)]
         words += [created.timestamp, account.ledger | account.version << 32]
-        words.append(account.code | account.flags << 16 | partner << 32)
-        rows.append([*words, created.position])
-    return np.array(rows, np.uint64).reshape(-1, RECORD_WORDS)
+        words += [account.code | account.flags << 16 | partner << 32, created.position]
+        rows.append(account_id + ACCOUNT_WORDS.pack(*words))
+    return b"".join(rows)
+
+
+def row_numbers(model: Model) -> dict[bytes, int]:
+    """Return the row of each account in the table."""
+    return {account_id: row for row, account_id in enumerate(model.accounts)}
 
 
 def reservation_rows(model: Model) -> Words:
@@ -199,7 +208,7 @@ def reservation_rows(model: Model) -> Words:
 
 def reservation_row(model: Model, old: Stored) -> list[int]:
     """Return one open reservation, local or the hold of a cross-group chain."""
-    event, numbers = old.event, {account_id: row for row, account_id in enumerate(model.accounts)}
+    event, numbers = old.event, row_numbers(model)
     words = [int(word) for word in np.frombuffer(event.id + event.debit + event.credit, "<u8")]
     amount = old.held.amount if old.held else event.amount
     words += [old.remaining & LOW, old.remaining >> 64, amount & LOW, amount >> 64]
@@ -226,8 +235,7 @@ def stored_by(model: Model) -> list[Stored]:
 
 def chain_rows(model: StepModel) -> list[list[int]]:
     """Return the open chains of the model in the book's layout."""
-    numbers = {account_id: row for row, account_id in enumerate(model.accounts)}
-    rows = []
+    numbers, rows = row_numbers(model), []
     for word in model.words.values():
         if word.state is State.RESERVED:
             chain, accounts = word.chain, model.history[word.chain.chain_id].accounts

@@ -100,6 +100,9 @@ class Flag(IntFlag):
     KEEP_REST = 16
     """COMMIT only: what is left stays reserved and allows further commits."""
 
+    __rand__ = int.__rand__  # type: ignore[assignment]
+    """`flags & Flag.FORCE` of a plain number stays one: IntFlag's own takes six times as long, a tenth of a verify."""
+
 
 class AccountFlag(IntFlag):
     """Flags of an account (u8 in a record, u16 in the account table)."""
@@ -115,6 +118,9 @@ class AccountFlag(IntFlag):
     """The head of this group's bucket of a split account: what callers post is booked on it."""
     SHARE = 64
     """Internal: the bucket's share account, on which money moves from and to other buckets."""
+
+    __rand__ = int.__rand__  # type: ignore[assignment]
+    """As of `Flag`."""
 
 
 ACCOUNT: Final = np.dtype(

@@ -1,6 +1,6 @@
 """Settings that apply depends on: logged state, changed only by a logged record (DESIGN §3)."""
 
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -57,14 +57,18 @@ def group_of_slots(settings: Settings) -> list[int]:
     """Return the group of each of the 4096 slots; raise ValueError unless every slot has exactly one."""
     owners: list[int | None] = [None] * SLOTS
     for part in settings.slots:
-        for slot in range(part.first, part.last + 1):
-            if not 0 <= slot < SLOTS or owners[slot] is not None:
-                raise ValueError(f"slot {slot} of group {part.group} is out of range or owned twice")
-            owners[slot] = part.group
-    missing = [slot for slot, owner in enumerate(owners) if owner is None]
+        slots = range(part.first, part.last + 1)
+        if not slots:
+            continue
+        inside = part.first >= 0 and part.last < SLOTS
+        if not inside or owners[part.first : part.last + 1].count(None) != len(slots):
+            slot = next(slot for slot in slots if not 0 <= slot < SLOTS or owners[slot] is not None)
+            raise ValueError(f"slot {slot} of group {part.group} is out of range or owned twice")
+        owners[part.first : part.last + 1] = [part.group] * len(slots)
+    missing = owners.count(None)
     if missing:
-        raise ValueError(f"slot {missing[0]} and {len(missing) - 1} others belong to no group")
-    return [owner for owner in owners if owner is not None]
+        raise ValueError(f"slot {owners.index(None)} and {missing - 1} others belong to no group")
+    return cast(list[int], owners)
 
 
 def check_change(before: Settings | None, after: Settings) -> str | None:

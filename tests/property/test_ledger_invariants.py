@@ -161,7 +161,7 @@ def test_books_balance_limits_hold_and_balances_are_sums_of_entries(seed: int) -
         assert (state.debits.posted, state.credits.posted) == (one.debits, one.credits)
         assert [state.debits.reserved, state.credits.reserved] == one.held
         assert sum(one.held) == held[account]
-    assert twins.book.account_rows().tobytes() == account_rows(twins.model).tobytes()
+    assert twins.book.account_rows().tobytes() == account_rows(twins.model)
 
 
 def can_be_retried(row: Event) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.chains.plan import Chain, decode_chain, encode_chain
-from engine.core.chains.step_record import STEP_AMOUNT, dense_amounts
+from engine.core.chains.step_record import STEP_AMOUNT, dense_amounts, join_tables
 from engine.core.chains.word import REFUSALS, Hold, State, Word, fresh_holds
 from engine.core.records import RECORD_BYTES, Words
 
@@ -147,9 +147,9 @@ def join_answers(parts: Sequence[StepAnswers]) -> StepAnswers:
     if not parts:
         return blank_answers(0)
     return StepAnswers(
-        np.concatenate([part.answers for part in parts]),
-        np.concatenate([part.amounts for part in parts]),
-        np.concatenate([part.holds for part in parts]),
+        join_tables([part.answers for part in parts]),
+        join_tables([part.amounts for part in parts]),
+        join_tables([part.holds for part in parts]),
         b"".join(part.chains for part in parts),
     )
 

@@ -252,10 +252,16 @@ def join_steps(records: Sequence[StepRecord]) -> StepRecord:
         first += len(record.rows)
     return StepRecord(
         np.concatenate([record.rows for record in records]),
-        np.concatenate(steps),
+        join_tables(steps),
         np.concatenate([record.sides for record in records]),
-        np.concatenate(amounts),
+        join_tables(amounts),
     )
+
+
+def join_tables(parts: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
+    """Put tables of one structured type behind one another. NumPy's own way compares the types field by field, for each
+    part anew: as much as a hundred times slower, where the parts are one entry long."""
+    return np.frombuffer(bytearray().join(part.tobytes() for part in parts), parts[0].dtype)
 
 
 def take_steps(record: StepRecord, wanted: npt.NDArray[np.bool_]) -> StepRecord:
