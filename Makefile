@@ -23,6 +23,9 @@ BENCH_GROUPS ?= 2
 BENCH_REPLICAS ?= 1
 BENCH_OPTIONS ?=
 
+# Two at a time: kernels compile while pip installs, and tests run beside checks.
+MAKEFLAGS += --jobs=2
+
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-runtime requirements proto baseline check format test test-chaos test-unit test-property demo up bench-smoke bench-contention chaos \
 	crashpoints simulate clean
@@ -80,8 +83,8 @@ format: $(BUILD)/dev.stamp ## format and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: check ## everything that CI runs, two at a time: whole clusters beside what needs one processor
-	$(MAKE) --output-sync=target --jobs=2 test-chaos test-unit test-property
+test: setup ## everything that CI runs, two at a time: whole clusters beside what needs one processor
+	$(MAKE) --output-sync=target test-chaos check test-unit test-property
 
 test-chaos:
 	$(BIN)/pytest -q tests/chaos

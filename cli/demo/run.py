@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -196,19 +197,38 @@ def _check_second(report: Report, say: Say) -> None:
 
 def _verify(cluster: DemoCluster, say: Say) -> None:
     """Verify each stopped replica's folder; replicas at the same log index must have the same hash."""
-    for group in cluster.config.groups:
-        hashes: dict[int, str] = {}
-        for replica in group.replicas:
-            command = [sys.executable, "-m", "cli", "verify", replica.folder, "--json"]
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
-            words = (done.stderr.strip().splitlines() or [""])[-1]
-            name = f"{group.group}-{replica.id}"
-            require(done.returncode == 0, ExitCode.CHECK_FAILED, f"verify of replica {name}: {words}")
-            found = json.loads(done.stdout)
-            same = hashes.setdefault(found["log_index"], found["hash"]) == found["hash"]
-            require(same, ExitCode.HASH_DIVERGED, f"replica {name} differs at log index {found['log_index']}")
+    replicas = [(group.group, replica) for group in cluster.config.groups for replica in group.replicas]
+    hashes: dict[int, dict[int, str]] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # its threads wait, each for a process of its own
+        verified = pool.map(_verified, [replica.folder for _, replica in replicas])
+        for (group, replica), found in zip(replicas, verified, strict=True):
+            name = f"{group}-{replica.id}"
+            require(not found.fault, ExitCode.CHECK_FAILED, f"verify of replica {name}: {found.fault}")
+            of_group = hashes.setdefault(group, {})
+            same = of_group.setdefault(found.log_index, found.hash) == found.hash
+            require(same, ExitCode.HASH_DIVERGED, f"replica {name} differs at log index {found.log_index}")
             say(
-                f"verify of replica {name}: {found['next_position']} journal rows up to log index "
-                f"{found['log_index']}, every outcome judged again, hash {found['hash'][:16]}"
+                f"verify of replica {name}: {found.rows} journal rows up to log index "
+                f"{found.log_index}, every outcome judged again, hash {found.hash[:16]}"
             )
-        require(len(hashes) == 1, ExitCode.CHECK_FAILED, "the replicas did not stop at the same log index")
+    level = all(len(of_group) == 1 for of_group in hashes.values())
+    require(level, ExitCode.CHECK_FAILED, "the replicas did not stop at the same log index")
+
+
+class Verified(NamedTuple):
+    """What `verify` found in a replica's folder."""
+
+    fault: str
+    """Its last words if something does not hold; the rest then means nothing."""
+    log_index: int = 0
+    rows: int = 0
+    hash: str = ""
+
+
+def _verified(folder: str) -> Verified:
+    command = [sys.executable, "-m", "cli", "verify", folder, "--json"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
+    if done.returncode != 0:
+        return Verified((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
+    found = json.loads(done.stdout)
+    return Verified("", found["log_index"], found["next_position"], found["hash"])

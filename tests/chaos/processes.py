@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -133,12 +134,14 @@ class Cluster:
 
     def verify(self, replicas: Sequence[str]) -> list[str]:
         """Run `verify` on stopped replicas' data folders; return what each found wrong, if anything."""
-        found = []
-        for replica in replicas:
-            checked = run("verify", str(self.data_folder(replica)), timeout_s=300)
-            if checked.returncode:
-                found.append(f"verify of replica {replica} ended with {checked.returncode}: {checked.stderr}")
-        return found
+        folders = [str(self.data_folder(replica)) for replica in replicas]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            checked = list(pool.map(lambda folder: run("verify", folder, timeout_s=300), folders))
+        return [
+            f"verify of replica {replica} ended with {one.returncode}: {one.stderr}"
+            for replica, one in zip(replicas, checked, strict=True)
+            if one.returncode
+        ]
 
     def outputs(self) -> str:
         """Return the last lines that each process printed, for a failing test's message."""
