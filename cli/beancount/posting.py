@@ -37,6 +37,9 @@ NEVER_RETRIED: Final = frozenset(
 
 Chain = Sequence[PlannedTransfer]
 
+ATTEMPT_S_MAX: Final = 5.0
+DOUBLINGS_MAX: Final = 30
+
 
 class Pace(NamedTuple):
     """How fast and how patiently to post."""
@@ -47,7 +50,8 @@ class Pace(NamedTuple):
     transfers_per_s: float = 0
     """0: as fast as answers come."""
     attempt_s: float = 5.0
-    """How long one attempt waits for its answer before it is asked again."""
+    """How long the first attempt waits for its answer before it is asked again; each next one twice as long, up to
+    `ATTEMPT_S_MAX`: a busy machine that answers slower than one short wait would only be asked ever more."""
     give_up_s: float = 120.0
     """How long one batch is asked again before the import stops; started anew, it resumes."""
 
@@ -146,7 +150,7 @@ class Poster:
         self.tally.in_flight += 1
         asked_at_s = time.monotonic()
         try:
-            answer = await self._stub.PostTransfers(request, timeout=self._pace.attempt_s)
+            answer = await self._stub.PostTransfers(request, timeout=self._patience_s(attempt))
         except grpc.aio.AioRpcError as error:
             self._note_fault(status_of(error), len(transfers))
             return chains
@@ -157,6 +161,10 @@ class Poster:
         again = [chain for chain in chains if not self._counted(chain, [next(results) for _ in chain])]
         self._progress(self.tally)
         return again
+
+    def _patience_s(self, attempt: int) -> float:
+        first_s = self._pace.attempt_s
+        return max(first_s, min(first_s * 2.0 ** min(attempt - 1, DOUBLINGS_MAX), ATTEMPT_S_MAX))
 
     def _counted(self, chain: Chain, results: list[TransferResult]) -> bool:
         """Count a chain's outcomes; False if it got a fault and is to be asked again, whole."""
