@@ -115,7 +115,8 @@ class StepHistory(History):
 
     def steps(self) -> StepRecord:
         """Return the steps of one record."""
-        return join_steps([self.step() for _ in range(self.random.randint(0, 7))])
+        found = [self.step() for _ in range(self.random.randint(0, 7))]
+        return join_steps(found)._replace(compact=len(found) % 2 == 1)
 
     def step(self) -> StepRecord:
         """Return one step: again, for a chain as it should go on, or just any."""
@@ -237,7 +238,7 @@ class HistoryOfLives(StepHistory):
             found.append(self.step())
             self.steps_model.apply_steps(found[-1], self.time)
         self.model = self.steps_model = now
-        return join_steps(found)
+        return join_steps(found)._replace(compact=len(found) % 3 > 0)
 
     def transfer(self) -> Event:
         """Return mostly one that can succeed: a chain takes effect only if each of its legs does."""

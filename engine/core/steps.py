@@ -11,7 +11,6 @@ import numpy.typing as npt
 from engine.core.book import Book
 from engine.core.chains.step_answers import ANSWER, STEP_HOLD, StepAnswers
 from engine.core.chains.step_record import (
-    STEP,
     STEP_AMOUNT,
     StepRecord,
     StepsDamaged,
@@ -19,6 +18,7 @@ from engine.core.chains.step_record import (
     dense_amounts,
     encode_steps,
     sparse_amounts,
+    step_words,
 )
 from engine.core.chains.word import Step
 from engine.core.events import (
@@ -39,7 +39,6 @@ from engine.core.known import AppliedSteps, Known, nothing_known
 from engine.core.records import Kind, Words
 from engine.exit_codes import ExitCode, require
 
-_STEP_WORDS: Final = STEP.itemsize // 8
 _ANSWER_WORDS: Final = ANSWER.itemsize // 8
 _LEG_SHIFT: Final = np.uint64(48)
 _LEG_MASK: Final = np.uint64(0x1FFF)
@@ -120,7 +119,7 @@ def _arrays(book: Book, record: StepRecord, known: Known, time_ns: int, expired:
     )
     many = bool((record.steps["legs"] > 1).any())  # not `longest`: of a long chain this group may run one leg
     arrays = Steps(
-        plain(record.steps.view(np.uint64).reshape(-1, _STEP_WORDS), np.uint64),
+        plain(step_words(record.steps), np.uint64),
         given_back,
         np.empty((count, _ANSWER_WORDS), np.uint64),
         np.zeros(count, np.bool_),
@@ -139,7 +138,7 @@ def _extra(record: StepRecord, work: Work, arrays: Steps, stored: int, amounts: 
         steps["first_row"] = ends - steps["rows"]
     if not len(steps):
         return b""
-    return encode_steps(StepRecord(record.rows[:stored], steps, work.sides[:stored], amounts))
+    return encode_steps(StepRecord(record.rows[:stored], steps, work.sides[:stored], amounts, record.compact))
 
 
 def _answers(work: Work, arrays: Steps, amounts: npt.NDArray[np.void]) -> StepAnswers:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from engine.core.chains.plain import plain_digests
 from engine.core.chains.plan import ChainFault, Plan, Side, chain_of
-from engine.core.chains.step_record import STEP_AMOUNT, StepRecord
+from engine.core.chains.step_record import STEP_AMOUNT, StepRecord, step_words
 from engine.core.chains.word import WHOLE, Step
+from engine.core.kernel.step_payload import are_plain
 from engine.core.limits import CHAIN_GROUPS_MAX, GROUPS_MAX, LOG_RECORD_BYTES_MAX
 from engine.core.records import RECORD_BYTES, Words
 from engine.core.validation import fault_text, faults_of
@@ -35,12 +36,23 @@ _FOR_DECIDER[[Step.DECIDE, Step.ABORT]] = True
 
 def require_sound(record: StepRecord, group: int) -> None:
     """Raise `CallFailed` (INVALID_ARGUMENT) unless every step may be logged by `group`."""
-    _require(_KNOWN[record.steps["step"]], Reason.STEPS_UNREADABLE, "step {} is of no kind that this engine knows")
     whole = _WHOLE[record.steps["step"]]
-    _require_plans(record, whole, group)
+    if not _are_plain(record, group):
+        _require(_KNOWN[record.steps["step"]], Reason.STEPS_UNREADABLE, "step {} is of no kind that this engine knows")
+        _require_plans(record, whole, group)
+        if whole.any():
+            _require_bodies(record, whole)
     if whole.any():
-        _require_bodies(record, whole)
+        _require_valid(record, whole)
         _require_digests(record, whole)
+
+
+def _are_plain(record: StepRecord, group: int) -> bool:
+    """Whether this is, as nearly always, a batch of plain steps in which only bodies and digests may be wrong."""
+    if len(record.steps) != len(record.rows):
+        return False
+    rows, sides = np.ascontiguousarray(record.rows), np.ascontiguousarray(record.sides)
+    return bool(are_plain(step_words(record.steps), rows, sides, np.uint64(group)))
 
 
 def _require_plans(record: StepRecord, whole: Flags, group: int) -> None:
@@ -61,7 +73,7 @@ def _require_plans(record: StepRecord, whole: Flags, group: int) -> None:
 
 
 def _require_bodies(record: StepRecord, whole: Flags) -> None:
-    """Whole chains consist of valid legs, linked from the first to the last, and not too many."""
+    """Whole chains consist of legs linked from the first to the last, and not too many."""
     steps = record.steps
     short = ~whole | (steps["rows"] <= STEP_ROWS_MAX)
     _require(short, ChainFault.CHAIN_TOO_LONG, f"the chain of step {{}} has more than {STEP_ROWS_MAX} legs: split it")
@@ -76,7 +88,11 @@ def _require_bodies(record: StepRecord, whole: Flags) -> None:
         Reason.STEPS_UNREADABLE,
         "the rows of step {} are not the whole chain that it names",
     )
-    faults = _faults(record, whole)
+
+
+def _require_valid(record: StepRecord, whole: Flags) -> None:
+    """Whole chains consist of valid legs."""
+    steps, faults = record.steps, _faults(record, whole)
     if faults.any():
         row = int(np.flatnonzero(faults)[0])
         reason, field, message = fault_text(int(faults[row]))
@@ -96,17 +112,22 @@ def _faults(record: StepRecord, whole: Flags) -> npt.NDArray[np.uint16]:
 def _require_digests(record: StepRecord, whole: Flags) -> None:
     plain = whole & (record.steps["rows"] == 1)
     same = ~whole
-    same[plain] = _plain_digests(record, plain) == record.steps["digest"][plain]
+    same[plain] = _has_plain_digests(record, plain)
     for step in np.flatnonzero(whole & ~plain).tolist():
         same[step] = _digest(record, step) == record.steps["digest"][step].tobytes()
     _require(same, Reason.PLAN_DIFFERS, "step {} names another digest than that of its bodies and plan")
 
 
-def _plain_digests(record: StepRecord, plain: Flags) -> npt.NDArray[np.void]:
-    rows = record.steps["first_row"][plain] if not plain.all() else slice(None)  # mostly all: nothing is copied
+def _has_plain_digests(record: StepRecord, plain: Flags) -> Flags:
+    """Return whether each of the `plain` steps has its digest."""
+    which = plain if not plain.all() else slice(None)  # mostly all: nothing is copied
+    steps = record.steps[which]
+    rows = steps["first_row"] if len(steps) != len(record.rows) else slice(None)
     bodies: Words = np.ascontiguousarray(record.rows[rows])
-    digests = plain_digests(bodies, record.sides[rows], record.steps["decider"][plain])
-    return np.ascontiguousarray(digests).view("V16").reshape(-1)
+    digests = plain_digests(bodies, record.sides[rows], steps["decider"]).view(np.uint64)
+    named = step_words(steps)[:, 2:4]
+    same: Flags = (digests[:, 0] == named[:, 0]) & (digests[:, 1] == named[:, 1])
+    return same
 
 
 def _digest(record: StepRecord, step: int) -> bytes:

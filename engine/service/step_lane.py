@@ -226,7 +226,7 @@ class StepLane:
             callers.append(RecordCaller(row, len(record.rows), identity, submission.first_seen_ns, attempt))
             row += len(record.rows)
         rows = np.ascontiguousarray(joined.rows).data.cast("B")
-        extra = encode_steps(joined)
+        extra = encode_steps(joined._replace(compact=True))
         return encode_log_record(RecordKind.STEPS, rows, timestamp_ns=self._clock_ns(), callers=callers, extra=extra)
 
     # -- back from the log

@@ -59,6 +59,8 @@ class Answering:
 
         The answers of those name the position of a row whose chain's word is to be told.
         """
+        if changed.all() and not (steps["step"] == Step.EXPIRE).any():
+            return answers
         short = (answers.answers["flags"] & SHORT) != 0  # says so itself, whatever is on record
         rest = np.flatnonzero(~(changed | short) | (steps["step"] == Step.EXPIRE))
         if not len(rest):

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
-from engine.core.chains.step_record import Sides, StepRecord
+from engine.core.chains.step_record import Sides, StepRecord, step_words
+from engine.core.events import plain
 from engine.core.kernel.open_chains import know_bodies
 from engine.core.known import Known, nothing_known, of_one_group
 from engine.core.records import Kind, Words
 from engine.storage.chain_words import WordReader, rows_named
 from engine.storage.ids.known_ids import Followed, KnownIds
 from engine.storage.journal import Journal
-from engine.storage.step_rows import IS_LATER, STEP_SHIFT, STEP_WORDS, StepRows
+from engine.storage.step_rows import IS_LATER, STEP_SHIFT, StepRows
 from engine.storage.stored_rows import StoredRows
 
 _KIND_SHIFT: Final = np.uint64(16)
@@ -74,9 +75,7 @@ class Loader:
         if not IS_LATER[steps.steps["step"]].any():
             return self.load(steps.rows)
         spared = np.zeros(len(steps.rows), np.bool_)
-        know_bodies(
-            self._book.tables, np.array(steps.steps).view(np.uint64).reshape(-1, STEP_WORDS), steps.rows, spared
-        )
+        know_bodies(self._book.tables, plain(step_words(steps.steps), np.uint64), steps.rows, spared)
         return self.load(steps.rows, spared)
 
     def _laid_out(

@@ -194,7 +194,8 @@ class StateMachine:
     def _apply_steps(self, log_index: int, term: int, record: LogRecord) -> StepAnswers:
         steps = self._decode_steps(log_index, record)
         applied = apply_steps(self.book, steps, self.loader.load_steps(steps), record.timestamp_ns)
-        later = later_of(steps.steps[applied.changed], self.book.next_position)
+        changed = steps.steps if applied.changed.all() else steps.steps[applied.changed]
+        later = later_of(changed, self.book.next_position)
         self._append(log_index, term, record.preamble, applied.extra, applied, later)
         return self.answering.complete(steps.steps, applied.answers, applied.changed)
 

@@ -77,7 +77,7 @@ WORDS = (
 
 
 def same(one: StepRecord | StepAnswers, other: StepRecord | StepAnswers) -> bool:
-    parts = [(part if isinstance(part, bytes) else part.tobytes()) for both in (one, other) for part in both]
+    parts = [part.tobytes() if isinstance(part, np.ndarray) else part for both in (one, other) for part in both]
     return parts[: len(one)] == parts[len(one) :]
 
 
@@ -94,6 +94,42 @@ def test_the_sizes_of_the_formats_are_for_ever() -> None:
 )
 def test_the_bytes_of_version_1_are_pinned(name: str, data: bytes) -> None:
     assert data.hex(" ", 8).split() == (GOLDEN / name).read_text().split()
+
+
+def runs_of_plain_steps() -> StepRecord:
+    """Three runs: other sides, then another step with a time and amounts of its own."""
+    chains = [laid_out(row(f"run{number}", amount=7), sides=((A, B if number < 2 else C),)) for number in range(5)]
+    orders = [
+        *(Order(Step.RESERVE, A, chain) for chain in chains[:4]),
+        Order(Step.COMMIT, A, chains[4], (3,), (2,)),
+    ]
+    return steps_of(orders, [50, 50, 50, 50, 0])._replace(compact=True)
+
+
+def test_the_bytes_of_version_2_are_pinned() -> None:
+    record = runs_of_plain_steps()
+    payload = encode_steps(record)
+    assert payload.hex(" ", 8).split() == (GOLDEN / "steps_2.hex").read_text().split()
+    assert len(payload) == 16 + 3 * 24 + 5 * 16 + 40
+
+
+def test_plain_steps_are_read_alike_from_either_version() -> None:
+    record = runs_of_plain_steps()
+    payload = encode_steps(record)
+    assert same(decode_steps(record.rows.tobytes(), payload), record)
+    unaligned = memoryview(b"---" + payload)[3:]
+    assert same(decode_steps(record.rows, unaligned), record)
+    loose = decode_steps(record.rows, encode_steps(record._replace(compact=False)))
+    assert same(loose, record._replace(compact=False))
+    assert encode_steps(loose._replace(compact=True)) == payload
+
+
+def test_steps_that_are_not_all_plain_stay_in_version_1() -> None:
+    for record in (steps_of(ORDERS, TIMES), join_steps([])):
+        assert encode_steps(record._replace(compact=True)) == encode_steps(record)
+    renamed = runs_of_plain_steps()
+    renamed.steps["chain_id"][4] = renamed.steps["chain_id"][0]
+    assert encode_steps(renamed) == encode_steps(renamed._replace(compact=False))
 
 
 def test_steps_come_back_as_they_were() -> None:
@@ -161,13 +197,29 @@ def test_steps_that_do_not_fit_their_rows_are_found(record: StepRecord, why: str
 def test_damaged_payloads_are_found() -> None:
     record = steps_of(ORDERS)
     payload = encode_steps(record)
-    for rows, data in ((record.rows, payload[:-1]), (record.rows[1:], payload), (record.rows, b"\x02" + payload[1:])):
+    for rows, data in ((record.rows, payload[:-1]), (record.rows[1:], payload), (record.rows, b"\x03" + payload[1:])):
         with pytest.raises(StepsDamaged):
             decode_steps(rows, data)
     with pytest.raises(StepsDamaged, match="whole number"):
         decode_steps(record.rows.tobytes()[:-1], payload)
     with pytest.raises(StepsDamaged, match="shorter than its header"):
         decode_steps(record.rows, b"")
+
+
+def test_damaged_payloads_of_version_2_are_found() -> None:
+    record = runs_of_plain_steps()
+    payload = encode_steps(record)
+    longer = payload[:16] + (5).to_bytes(4, "little") + payload[20:]
+    empty = payload[:16] + bytes(4) + payload[20:]
+    shorter = payload[:16] + (1).to_bytes(4, "little") + payload[20:]
+    for data in (payload[:-1], longer, empty, shorter):
+        with pytest.raises(StepsDamaged, match="runs of plain steps"):
+            decode_steps(record.rows, data)
+    with pytest.raises(StepsDamaged, match="runs of plain steps"):
+        decode_steps(record.rows[1:], payload)
+    beyond = payload[:-40] + (5).to_bytes(4, "little") + payload[-36:]
+    with pytest.raises(StepsDamaged, match="not there"):
+        decode_steps(record.rows, beyond)
 
 
 def asked() -> list[Chain]:

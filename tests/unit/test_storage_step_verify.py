@@ -27,6 +27,8 @@ GROUP = 2
 RECORDS = 100
 _STEPS_AT = 16
 _STEP_BYTES = 64
+_RUN_BYTES = 24
+_DIGEST_BYTES = 16
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +84,18 @@ def test_open_chains_of_a_checkpoint_must_be_those_of_the_journal(copy: Path) ->
     refused(copy, ExitCode.CHECK_FAILED, "other open chains")
 
 
-def change_step(folder: Path, step: Step, change: Callable[[bytearray, int, Block], None]) -> None:
-    """Change the first step of its sort in the newest block that has one; `change` gets where it begins."""
+def change_step(
+    folder: Path, step: Step, change: Callable[[bytearray, int, Block], None], *, compact: bool = False
+) -> None:
+    """Change the first step of its sort in the newest block that has one; `change` gets where it begins. compact: in a
+    payload of version 2, and `change` gets where its digest begins."""
     number, found = 0, None
     with database(folder, b"journal") as cursor:
         cursor.last()
         while found is None:
             block = decode_block(bytes(cursor.value()))
             record = steps_of_block(block)
-            listed = [] if record is None else record.steps["step"].tolist()
+            listed = [] if record is None or record.compact != compact else record.steps["step"].tolist()
             found = listed.index(step) if step in listed else None
             if found is None:
                 assert cursor.prev(), f"no {step.name} in this history"
@@ -98,7 +103,12 @@ def change_step(folder: Path, step: Step, change: Callable[[bytearray, int, Bloc
 
     def changed(data: bytearray) -> None:
         block = decode_block(bytes(data))
-        change(data, block.header.extra_at + _STEPS_AT + _STEP_BYTES * (found or 0), block)
+        start = block.header.extra_at + _STEPS_AT
+        if not compact:
+            change(data, start + _STEP_BYTES * (found or 0), block)
+            return
+        runs = struct.unpack_from("<I", data, block.header.extra_at + 4)[0]
+        change(data, start + _RUN_BYTES * runs + _DIGEST_BYTES * (found or 0), block)
 
     rewrite(folder, changed, number)
 
@@ -109,6 +119,15 @@ def test_a_chain_with_another_digest_is_found(copy: Path, step: Step) -> None:
         data[at + 16] ^= 1
 
     change_step(copy, step, other_digest)
+    refused(copy, ExitCode.CHECK_FAILED, "another digest")
+
+
+@pytest.mark.parametrize("step", [Step.RESERVE, Step.DECIDE])
+def test_a_plain_chain_with_another_digest_is_found(copy: Path, step: Step) -> None:
+    def other_digest(data: bytearray, at: int, block: Block) -> None:
+        data[at] ^= 1
+
+    change_step(copy, step, other_digest, compact=True)
     refused(copy, ExitCode.CHECK_FAILED, "another digest")
 
 
@@ -127,9 +146,12 @@ def test_a_leg_that_is_said_to_run_elsewhere_is_found(copy: Path, step: Step) ->
 
 def test_a_commit_that_was_turned_into_a_release_is_found(copy: Path) -> None:
     def release(data: bytearray, at: int, block: Block) -> None:
-        data[at + 54] = Step.RELEASE
+        run = block.header.extra_at + _STEPS_AT
+        while data[run + 4] != Step.COMMIT:
+            run += _RUN_BYTES
+        data[run + 4] = Step.RELEASE
 
-    change_step(copy, Step.COMMIT, release)
+    change_step(copy, Step.COMMIT, release, compact=True)
     refused(copy, ExitCode.CHECK_FAILED, "position")
 
 

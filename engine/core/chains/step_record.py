@@ -10,6 +10,18 @@ timestamp and outcome. The payload says what to do with them; little-endian, for
     amounts  40 bytes each, `STEP_AMOUNT`, by row ascending: where an amount is not the one that the row asks for, or
              something of a hold is given back
 
+Format version 2 is for *plain* steps alone: each has one row, of a chain of one leg that is named after it. What they
+share is said once for a run of them::
+
+    header   16 bytes   version u16, zero u16, runs u32, rows u32, amounts u32
+    runs     24 bytes each: steps u32, step u8, zero u8, decider u16, group of the debit account u16, of the credit
+             account u16, reason u16, zero u16, time u64; as of `STEP`, in the order of the rows
+    digests  16 bytes a row
+    amounts  as above
+
+Leaders log version 2 wherever they can, and what a record leaves in the journal is of the record's own version, so that
+all replicas write the same bytes. Between groups steps travel as version 1.
+
 RESERVE, DECIDE, ABORT and ASK carry the whole chain. COMMIT, HOLD and RELEASE carry the legs of the group that they are
 sent to, EXPIRE carries the leg whose hold it is; their rows bear the number of the leg, because not all legs are there.
 The payload of a journal block is the same, but of the steps alone that changed something, with the amounts as they
@@ -25,9 +37,11 @@ import numpy.typing as npt
 
 from engine.core.chains.plan import Chain
 from engine.core.chains.word import WHOLE, Order, Step
+from engine.core.kernel.step_payload import RUN_WORDS, fill_runs, fill_steps
 from engine.core.records import RECORD_BYTES, RECORD_WORDS, Words, as_words
 
 STEPS_VERSION: Final = 1
+COMPACT_VERSION: Final = 2
 
 STEP: Final = np.dtype(
     [
@@ -84,10 +98,16 @@ class StepRecord(NamedTuple):
     """Shape (n, 2)."""
     amounts: npt.NDArray[np.void]
     """Shape (a,), dtype `STEP_AMOUNT`, by row ascending."""
+    compact: bool = False
+    """The payload is of version 2 wherever all steps are plain."""
 
 
 def encode_steps(record: StepRecord) -> bytes:
     """Return the payload: everything but the rows."""
+    if record.compact and len(record.steps) == len(record.rows) > 0:
+        payload = _encode_runs(record)
+        if payload:
+            return payload
     steps, rows, amounts = len(record.steps), len(record.sides), len(record.amounts)
     return b"".join(
         (
@@ -100,6 +120,24 @@ def encode_steps(record: StepRecord) -> bytes:
     )
 
 
+def _encode_runs(record: StepRecord) -> bytes:
+    """Return the payload of version 2; b"" if not all steps are plain."""
+    count = len(record.steps)
+    runs, digests = np.empty((count, RUN_WORDS), np.uint64), np.empty((count, 2), np.uint64)
+    rows, sides = np.ascontiguousarray(record.rows), np.ascontiguousarray(record.sides)
+    found = fill_runs(step_words(record.steps), rows, sides, runs, digests)
+    if found < 0:
+        return b""
+    header = _HEADER.pack(COMPACT_VERSION, 0, found, count, len(record.amounts))
+    return b"".join((header, runs[:found].data, digests.data, record.amounts.tobytes()))
+
+
+def step_words(steps: npt.NDArray[np.void]) -> Words:
+    """View steps, shape (s,), dtype `STEP`, as words, shape (s, 8)."""
+    words: Words = np.ascontiguousarray(steps).view(np.uint64).reshape(-1, STEP.itemsize // 8)
+    return words
+
+
 def decode_steps(rows: Words | bytes | memoryview, payload: bytes | memoryview) -> StepRecord:
     """Inverse of `encode_steps`, as views (read-only if the bytes are); raise `StepsDamaged` if they do not fit.
 
@@ -109,8 +147,10 @@ def decode_steps(rows: Words | bytes | memoryview, payload: bytes | memoryview) 
     if len(payload) < _HEADER.size:
         raise StepsDamaged(f"a payload of {len(payload)} bytes is shorter than its header of {_HEADER.size}")
     version, _, steps, count, amounts = _HEADER.unpack_from(payload)
+    if version == COMPACT_VERSION:
+        return _decode_runs(words, payload, steps, amounts)
     if version != STEPS_VERSION:
-        raise StepsDamaged(f"steps of format {version} are unknown to this engine, which reads {STEPS_VERSION}")
+        raise StepsDamaged(f"steps of format {version} are unknown to this engine: upgrade it")
     sides_at = _HEADER.size + steps * STEP.itemsize
     amounts_at = sides_at + 4 * count + -4 * count % 8
     if count != len(words) or len(payload) != amounts_at + amounts * STEP_AMOUNT.itemsize:
@@ -123,6 +163,33 @@ def decode_steps(rows: Words | bytes | memoryview, payload: bytes | memoryview) 
     )
     _check_places(record)
     return record
+
+
+def _decode_runs(rows: Words, payload: bytes | memoryview, runs: int, amounts: int) -> StepRecord:
+    """Read version 2; steps and sides are arrays of their own, and may be written to."""
+    count, run_bytes = len(rows), 8 * RUN_WORDS * runs
+    digests_at = _HEADER.size + run_bytes
+    amounts_at = digests_at + 16 * count
+    if _HEADER.unpack_from(payload)[3] != count or len(payload) != amounts_at + amounts * STEP_AMOUNT.itemsize:
+        raise StepsDamaged(f"{runs} runs of plain steps cannot have {len(payload)} bytes and {count} rows")
+    steps, sides = np.empty((count, STEP.itemsize // 8), np.uint64), np.empty((count, 2), np.uint16)
+    if not fill_steps(
+        _words_at(payload, RUN_WORDS, runs, _HEADER.size),
+        np.ascontiguousarray(rows),
+        _words_at(payload, 2, count, digests_at),
+        steps,
+        sides,
+    ):
+        raise StepsDamaged(f"the runs of plain steps do not have one step for each of {count} rows")
+    found = np.frombuffer(payload, STEP_AMOUNT, amounts, amounts_at)
+    record = StepRecord(rows, steps.reshape(-1).view(STEP), sides, found, compact=True)
+    _check_amounts(record)
+    return record
+
+
+def _words_at(payload: bytes | memoryview, width: int, count: int, offset: int) -> Words:
+    words = np.frombuffer(payload, "<u8", width * count, offset).reshape(count, width)
+    return words if words.flags.aligned else np.array(words)
 
 
 def _whole_rows(rows: bytes | memoryview) -> bytes | memoryview:
@@ -138,6 +205,10 @@ def _check_places(record: StepRecord) -> None:
         raise StepsDamaged("the rows of the steps do not follow one another")
     if (counts == 0).any():
         raise StepsDamaged("a step has no row")
+    _check_amounts(record)
+
+
+def _check_amounts(record: StepRecord) -> None:
     places = record.amounts["row"].astype(np.int64)
     if len(places) and (places[-1] >= len(record.rows) or (np.diff(places) <= 0).any()):
         raise StepsDamaged("an amount is for a row that is not there, or out of order")
@@ -274,7 +345,7 @@ def take_steps(record: StepRecord, wanted: npt.NDArray[np.bool_]) -> StepRecord:
     steps["first_row"] = new_row[steps["first_row"]]
     amounts = record.amounts[kept[record.amounts["row"]]]
     amounts["row"] = new_row[amounts["row"]]
-    return StepRecord(record.rows[kept], steps, record.sides[kept], amounts)
+    return StepRecord(record.rows[kept], steps, record.sides[kept], amounts, record.compact)
 
 
 def _shifted(table: npt.NDArray[np.void], field: str, by: int) -> npt.NDArray[np.void]:

@@ -11,6 +11,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.step_record import step_words
+from engine.core.chains.word import Step
+from engine.core.events import plain
 from engine.core.known import Ended
 from engine.core.records import Words
 from engine.storage.block import Block
@@ -29,9 +32,16 @@ from engine.storage.ids.newest import NEWEST_ENTRIES, NewestEntries, combine
 from engine.storage.ids.run_store import RunStore
 from engine.storage.ids.runs import PART_BYTES, find_entries, keys_of
 from engine.storage.ids.stored_runs import UNMERGED_RUNS_MAX, StoredRuns
-from engine.storage.step_rows import IS_LATER, steps_of_block, words_of_ids
+from engine.storage.step_rows import steps_of_block
 
 _ROOM: Final = 64
+_SIXTEEN_BITS: Final = np.uint64(0xFFFF)
+_BYTE: Final = np.uint64(0xFF)
+_SHIFT_32: Final = np.uint64(32)
+_SHIFT_48: Final = np.uint64(48)
+_COMMIT: Final = np.uint64(Step.COMMIT)
+_RELEASE: Final = np.uint64(Step.RELEASE)
+_HOLD: Final = np.uint64(Step.HOLD)
 
 
 class IdLimits(NamedTuple):
@@ -197,15 +207,27 @@ def later_of_block(block: Block) -> Later | None:
 
 def later_of(changed: npt.NDArray[np.void], end_position: int) -> Later:
     """Return the later ones of the steps that changed something, dtype `STEP`, whose rows end at `end_position`."""
-    later = IS_LATER[changed["step"]]
-    if not later.any():
-        return _NONE_LATER
-    ends = np.cumsum(changed["rows"], dtype=np.uint64)
-    first = np.uint64(end_position) - ends[-1] + ends - changed["rows"]
-    return Later(words_of_ids(changed["chain_id"][later]), first[later])
+    steps = plain(step_words(changed), np.uint64)
+    chain_ids, positions = np.empty((len(steps), 2), np.uint64), np.empty(len(steps), np.uint64)
+    found = _list_later(steps, np.uint64(end_position), chain_ids, positions)
+    return Later(chain_ids[:found], positions[:found])
 
 
-_NONE_LATER: Final = Later(np.empty((0, 2), np.uint64), np.empty(0, np.uint64))
+@entry("i8(u8[:, ::1], u8, u8[:, ::1], u8[::1])")
+def _list_later(steps: Words, end_position: np.uint64, chain_ids: Words, positions: npt.NDArray[np.uint64]) -> int:
+    """Fill in chain id and first position of the later ones of `steps`, shape (s, 8), whose rows end at `end_position`;
+    return how many there are."""
+    count, position = 0, end_position
+    for number in range(len(steps)):
+        position -= (steps[number, 5] >> _SHIFT_32) & _SIXTEEN_BITS
+    for number in range(len(steps)):
+        step = (steps[number, 6] >> _SHIFT_48) & _BYTE
+        if step in (_COMMIT, _RELEASE, _HOLD):
+            chain_ids[count, 0], chain_ids[count, 1] = steps[number, 0], steps[number, 1]
+            positions[count] = position
+            count += 1
+        position += (steps[number, 5] >> _SHIFT_32) & _SIXTEEN_BITS
+    return count
 
 
 @entry("void(u8[:, ::1], i8[::1], u8[:, ::1], u8[:, ::1])")
