@@ -64,6 +64,9 @@ class SimulatedApplier:
         self._handover.reached(log_index)
         self._turn_soon()
 
+    def hurry(self, hurries: bool) -> None:
+        """See `Applier.hurry`: here all replicas are at the mercy of the dice."""
+
     async def run(self, job: Callable[[], T]) -> T:
         """See `Applier.run`."""
         done: asyncio.Future[T] = self._loop.create_future()
