@@ -86,11 +86,14 @@ format: $(BUILD)/dev.stamp ## format and mend what ruff can mend
 test: setup ## everything that CI runs, two at a time: whole clusters beside what needs one processor
 	$(MAKE) --output-sync=target test-chaos check test-unit test-property
 
+# Chaos with one process at a time; the rest of that folder runs whole clusters.
+ONE_PROCESS := $(patsubst %,tests/chaos/test_%.py,log_recorded_writes log_sigkill step_crash_images storage_sigkill)
+
 test-chaos:
-	$(BIN)/pytest -q tests/chaos
+	$(BIN)/pytest -q tests/chaos $(ONE_PROCESS:%=--ignore=%)
 
 test-unit:
-	$(BIN)/pytest -q tests/unit tests/golden tests/model
+	$(BIN)/pytest -q tests/unit tests/golden tests/model $(ONE_PROCESS)
 
 test-property:
 	$(BIN)/pytest -q tests/property tests/simulation
