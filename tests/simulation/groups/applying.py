@@ -86,6 +86,11 @@ class SimulatedApplier:
         """See `Applier.handed_over`."""
         await self._handover.until(log_index)
 
+    def applied_through(self, handed_index: int) -> int:
+        """See `Applier.applied_through`."""
+        applied = self._machine.applied_index
+        return max(applied, handed_index) if applied >= self._handover.log_index else applied
+
     def _turn_soon(self) -> None:
         if not self._due:
             self._due = True

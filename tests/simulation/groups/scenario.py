@@ -34,6 +34,8 @@ SERVICE = "/postingengine.v1.PostingService/"
 RAFT_EVERY = 10
 """Every so many seeds the groups stand on real Raft logs."""
 CHAOS_S = 2.0
+STORY_S_MAX = 600.0
+"""Virtual seconds in which the longest story must have ended: everything in it has a deadline far below."""
 SLOT_USERS = ("engine.core.settings", "engine.core.book", "router.placement")
 
 
@@ -112,13 +114,22 @@ def run_seed(seed: int, chaos_s: float = CHAOS_S, shape: Shape | None = None) ->
         world = World(seed, loop, folder, shape)
         with _product(world):
             try:
-                loop.run_until_complete(Scenario(world, chaos_s, shape.focus).run())
+                loop.run_until_complete(_bounded(Scenario(world, chaos_s, shape.focus)))
             except Violation as violation:
                 violation.history = world.story  # type: ignore[attr-defined]
                 raise
             finally:
                 _end(loop, world)
     return world.story
+
+
+async def _bounded(scenario: "Scenario") -> None:
+    """Run a scenario; one that gets nowhere is a violation too, not a run without an end."""
+    try:
+        async with asyncio.timeout(STORY_S_MAX):
+            await scenario.run()
+    except TimeoutError as error:
+        raise Violation(f"the story has not ended after {STORY_S_MAX:.0f} virtual seconds") from error
 
 
 @contextlib.contextmanager
