@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 import pytest
 
 from engine.exit_codes import EngineStopped
-from engine.replication.journal.journal import SegmentedLog, recovery, segment_format, segments
+from engine.replication.journal import recovery, segment_format, segments
+from engine.replication.journal.journal import SegmentedLog
 from engine.replication.journal.recovery import Dropped, RecoveredLog
 from engine.replication.journal.segment_format import Identity
 from engine.replication.journal.segments import SegmentFiles
