@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-START_S_MAX: Final = 60.0
+START_S_MAX: Final = 120.0
 STOP_S_MAX: Final = 60.0
 COMMAND: Final = (sys.executable, "-m", "cli")
 
