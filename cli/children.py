@@ -40,6 +40,8 @@ STAYS_DOWN: Final = frozenset(
 
 Report = Callable[["Child", int], None]
 """Called when a process has ended unasked, with its exit status (negative: the signal that killed it)."""
+Started = Callable[[], None]
+"""Called each time the process has been started: it has another `pid`."""
 
 
 class Child:
@@ -68,9 +70,9 @@ class Child:
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if self._process is not None and running else None
 
-    def start(self, fell: Report) -> None:
+    def start(self, fell: Report, started: Started = lambda: None) -> None:
         """Start it, and again whenever it falls, with growing pauses, until it is stopped or given up."""
-        self._task = asyncio.create_task(self._keep_running(fell), name=self.name)
+        self._task = asyncio.create_task(self._keep_running(fell, started), name=self.name)
 
     async def stop(self, deadline_s: float) -> bool:
         """Ask it to stop and wait; kill it at the deadline. Return whether it ended by itself, and well."""
@@ -85,11 +87,11 @@ class Child:
         # A process that was just starting has no handler yet, and nothing to finish.
         return self._status in (ExitCode.OK, -signal.SIGTERM)
 
-    async def _keep_running(self, fell: Report) -> None:
+    async def _keep_running(self, fell: Report, started: Started) -> None:
         pause_s = BACK_OFF_S_MIN
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._status = await self._run_once()
+            self._status = await self._run_once(started)
             if self._stopping.is_set():
                 return
             if self._status in STAYS_DOWN:
@@ -102,7 +104,7 @@ class Child:
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
             self.restarts += 1
 
-    async def _run_once(self) -> int:
+    async def _run_once(self, started: Started) -> int:
         """Start the process and return its exit status; negative: the signal that ended it."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -114,6 +116,7 @@ class Child:
                 # Ctrl-C in a terminal goes to every process of its session: only the supervisor shall act on it.
                 start_new_session=True,
             )
+        started()
         if self._stopping.is_set():
             self._signal(signal.SIGTERM)
         return await self._process.wait()

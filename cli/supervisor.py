@@ -11,7 +11,7 @@ from typing import Final
 
 from cli.children import Child
 from cli.health import until_serving
-from engine.config import ClusterConfig, metrics_address
+from engine.config import ClusterConfig, ReplicaConfig, metrics_address
 from engine.exit_codes import EngineStopped, ExitCode
 
 READY_S_MAX: Final = 120
@@ -38,6 +38,10 @@ class Supervisor:
         self._announce = announce
         self._over = asyncio.Event()
         self._failure: EngineStopped | None = None
+        self._tell: Callable[[str], None] | None = None
+        self._replicas = {
+            _node_name(group.group, replica): replica for group in config.groups for replica in group.replicas
+        }
 
     @property
     def children(self) -> list[Child]:
@@ -47,7 +51,7 @@ class Supervisor:
     def start(self) -> None:
         """Start every process; returns at once."""
         for child in self.children:
-            child.start(self._fell)
+            child.start(self._fell, self._changed)
 
     async def until_ready(self) -> bool:
         """Wait until every process serves; False if told to stop before; `EngineStopped` for a failure."""
@@ -82,6 +86,15 @@ class Supervisor:
         clean = [await _stop_all(self.routers, deadline_s), await _stop_all(self.nodes, deadline_s)]
         return all(clean)
 
+    def keep_told(self, tell: Callable[[str], None]) -> None:
+        """Call `tell` with the ready text now, and again whenever a process fell or was started: its id is another."""
+        self._tell = tell
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._tell is not None:
+            self._tell(self.ready_text())
+
     def ready_text(self) -> str:
         """Return what the ready file holds: where everything serves, and its process ids, as JSON."""
         return json.dumps(
@@ -90,7 +103,7 @@ class Supervisor:
                 "pid": os.getpid(),
                 "router": self.routers[0].address if self.routers else self.nodes[0].address,
                 "routers": [_description(child) for child in self.routers],
-                "nodes": [_description(child) for child in self.nodes],
+                "nodes": [_description(child, self._replicas[child.name]) for child in self.nodes],
             },
             indent=2,
         )
@@ -98,6 +111,7 @@ class Supervisor:
     def _fell(self, child: Child, status: int) -> None:
         ended = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with {_status_name(status)}"
         words = f": {child.last_words()}" if status > 0 and child.last_words() else ""
+        self._changed()
         if child.gave_up is None:
             self._announce(f"{child.name} {ended}{words}; it is started again")
             return
@@ -107,15 +121,19 @@ class Supervisor:
             self._over.set()
 
 
-async def run(supervisor: Supervisor, ready: Callable[[str], None]) -> bool:
-    """Start, call `ready` with the ready text once all serves, stop at SIGTERM or SIGINT. Return whether clean."""
+async def run(supervisor: Supervisor, tell: Callable[[str], None], greet: Callable[[], None]) -> bool:
+    """Start; once all serves, `tell` the ready text, now and at each change, and `greet`; stop at SIGTERM or SIGINT.
+
+    Return whether all stopped clean.
+    """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.request_stop)
     supervisor.start()
     try:
         if await supervisor.until_ready():
-            ready(supervisor.ready_text())
+            supervisor.keep_told(tell)
+            greet()
         await supervisor.until_over()
     finally:
         clean = await supervisor.stop()
@@ -132,7 +150,7 @@ def write_atomically(path: Path, text: str) -> None:
 def _nodes(config: ClusterConfig, config_path: Path, logs: Path) -> Iterator[Child]:
     for group in config.groups:
         for replica in group.replicas:
-            name = f"node-{group.group}-{replica.id}"
+            name = _node_name(group.group, replica)
             place = ["--group", str(group.group), "--replica", replica.id]
             command = [*PROGRAM, "node", "--config", str(config_path), *place, *WITH_PARENT]
             log, metrics = logs / f"{name}.log", metrics_address(replica)
@@ -151,9 +169,15 @@ async def _stop_all(children: list[Child], deadline_s: float) -> bool:
     return all(await asyncio.gather(*(child.stop(deadline_s) for child in children)))
 
 
-def _description(child: Child) -> dict[str, object]:
-    place = {} if child.group is None else {"group": child.group}
+def _node_name(group: int, replica: ReplicaConfig) -> str:
+    return f"node-{group}-{replica.id}"
+
+
+def _description(child: Child, replica: ReplicaConfig | None = None) -> dict[str, object]:
     told = {} if child.metrics is None else {"metrics": child.metrics}
+    place: dict[str, object] = {}
+    if replica is not None:
+        place = {"group": child.group, "replica": replica.id, "peer": replica.peer, "folder": replica.folder}
     return {"name": child.name, "address": child.address, "pid": child.pid, "restarts": child.restarts, **told, **place}
 
 

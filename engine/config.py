@@ -43,7 +43,7 @@ class ReplicaConfig(_Section, frozen=True):
     """One replica of a group."""
 
     id: str
-    """Its name within the group, for ever; a replica that lost its disk gets another one."""
+    """Its name within the group, for ever; one that lost its disk keeps it (`posting-engine replace`)."""
     peer: str
     """host:port on which the group's other replicas reach it."""
     grpc: str

@@ -53,7 +53,7 @@ class Administration:
         described = [one for _, _, one in found if isinstance(one, Description)]
         if not described:
             raise CallFailed(faults.unavailable(Reason.GROUP_UNREACHABLE, "no replica of any group can be reached"))
-        return _joined(described, found).SerializeToString()
+        return joined_description(described, found).SerializeToString()
 
     async def list_open(self, request: bytes, context: ServerContext) -> bytes:
         """List group after group; the page token says which group comes next."""
@@ -116,7 +116,9 @@ class Administration:
         return client.group, address, Description.FromString(answer)
 
 
-def _joined(described: Sequence[Description], found: Sequence[tuple[int, str, Description | Fault]]) -> Description:
+def joined_description(
+    described: Sequence[Description], found: Sequence[tuple[int, str, Description | Fault]]
+) -> Description:
     """One description: settings of the newest epoch; each group's replicas as each says of itself."""
     newest = max(described, key=lambda one: one.placement_epoch)
     joined = Description(
@@ -136,10 +138,10 @@ def _joined_group(
     group: admin_service_pb2.GroupDescription, own: Sequence[tuple[str, Description | Fault]]
 ) -> admin_service_pb2.GroupDescription:
     joined = admin_service_pb2.GroupDescription(group=group.group, slots=group.slots)
+    files = {one.address: one for _, answer in own if isinstance(answer, Description) for one in _said(answer, group)}
     for address, answer in own:
         if isinstance(answer, Fault):
-            fault = faults.status_of(answer)
-            joined.replicas.append(admin_service_pb2.ReplicaDescription(address=address, fault=fault))
+            joined.replicas.append(_silent(address, files.get(address), answer))
             continue
         said = next((one for one in answer.groups if one.group == group.group), None)
         if said is None:
@@ -149,6 +151,22 @@ def _joined_group(
             joined.leader, joined.accounts = said.leader, said.accounts
             joined.open_reservations = said.open_reservations
     return joined
+
+
+def _said(
+    answer: Description, group: admin_service_pb2.GroupDescription
+) -> Iterator[admin_service_pb2.ReplicaDescription]:
+    return (replica for said in answer.groups if said.group == group.group for replica in said.replicas)
+
+
+def _silent(
+    address: str, in_file: admin_service_pb2.ReplicaDescription | None, fault: Fault
+) -> admin_service_pb2.ReplicaDescription:
+    """Describe a replica that does not answer: by what its peers' files say of it, and why there is no more."""
+    silent = admin_service_pb2.ReplicaDescription(address=address, fault=faults.status_of(fault))
+    if in_file is not None:
+        silent.replica, silent.metrics_address = in_file.replica, in_file.metrics_address
+    return silent
 
 
 def _leads(said: admin_service_pb2.GroupDescription, address: str) -> bool:

@@ -10,6 +10,7 @@ from cli.amounts import parse_amount
 from cli.ids import id_text
 from cli.options import ID, with_server
 from cli.output import json_option, print_json
+from cli.refusals import refused_command
 from cli.server import Server, fault_sentence, to_uint128
 from cli.times import time_text
 from engine.exit_codes import EngineStopped, ExitCode
@@ -146,4 +147,4 @@ def _tell(result: AccountResult, asked_id: bytes, wanted: Outcome, *, as_json: b
     else:
         click.echo(f"{id_text(asked_id)}: {name}{' (replayed)' if result.replayed else ''}")
     if result.outcome != wanted:
-        raise EngineStopped(ExitCode.REFUSED, f"{id_text(asked_id)} was refused: {name}")
+        raise refused_command(asked_id, result.outcome)

@@ -27,6 +27,7 @@ COLUMNS: Final = (
     "applied",
     "lag",
     "views lag",
+    "metrics",
 )
 
 
@@ -34,14 +35,14 @@ COLUMNS: Final = (
 @json_option
 @with_server
 def describe(server: Server, as_json: bool) -> None:
-    """Show the cluster: each group's replicas with role, term, log indexes and lag."""
+    """Show the cluster: each group's replicas with role, term, log indexes and lag, and where their metrics are."""
     answer = server.ask(server.admin.DescribeCluster, DescribeClusterRequest())
     if as_json:
         print_json(_json(answer))
         return
     click.echo(f"cluster {answer.cluster_id}, placement epoch {answer.placement_epoch}")
     rows = [_row(group, replica) for group in answer.groups for replica in group.replicas]
-    print_table(COLUMNS, rows, numbers=COLUMNS[4:])
+    print_table(COLUMNS, rows, numbers=COLUMNS[4:-1])
     for group in answer.groups:
         click.echo(f"group {group.group}: {group.accounts} accounts, {group.open_reservations} open reservations")
     for difference in answer.differences:
@@ -55,7 +56,7 @@ def _role(replica: ReplicaDescription) -> str:
 def _row(group: GroupDescription, replica: ReplicaDescription) -> list[str]:
     place = [str(group.group), replica.replica, replica.address]
     if replica.HasField("fault"):
-        return [*place, fault_sentence(replica.fault), *[""] * (len(COLUMNS) - 4)]
+        return [*place, fault_sentence(replica.fault), *[""] * (len(COLUMNS) - 5), replica.metrics_address]
     numbers = (
         replica.term,
         replica.last_log_index,
@@ -65,7 +66,7 @@ def _row(group: GroupDescription, replica: ReplicaDescription) -> list[str]:
         replica.lag_records,
         replica.read_model_lag,
     )
-    return [*place, _role(replica), *map(str, numbers)]
+    return [*place, _role(replica), *map(str, numbers), replica.metrics_address]
 
 
 def _json(answer: DescribeClusterResponse) -> dict[str, object]:
@@ -93,6 +94,7 @@ def _replica_json(replica: ReplicaDescription) -> dict[str, object]:
     return {
         "replica": replica.replica,
         "address": replica.address,
+        "metrics_address": replica.metrics_address,
         "fault": fault_sentence(replica.fault) if replica.HasField("fault") else None,
         "role": _role(replica),
         "term": replica.term,

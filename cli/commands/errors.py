@@ -1,13 +1,11 @@
 """`posting-engine errors`: what outcomes, faults and exit codes there are."""
 
-import ast
-import inspect
-import itertools
 from enum import Enum, IntEnum
 from typing import Final
 
 import click
 
+from cli.meanings import member_sentences
 from cli.output import json_option, print_json, print_table
 from engine.core.chains.plan import ChainFault
 from engine.core.faults import FAULT_TEXTS
@@ -67,15 +65,3 @@ def _meanings(members: type[Enum]) -> dict[str, str]:
 
 def _words(name: str) -> str:
     return name.replace("_", " ").capitalize() + "."
-
-
-def member_sentences(members: type[Enum]) -> dict[str, str]:
-    """Return the sentences that stand below members in the source, by name: the one place where they are written."""
-    (definition,) = ast.parse(inspect.getsource(members)).body
-    body = definition.body if isinstance(definition, ast.ClassDef) else []
-    sentences = {}
-    for member, below in itertools.pairwise(body):
-        match member, below:
-            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(text))):
-                sentences[name] = " ".join(text.split())
-    return sentences

@@ -37,8 +37,11 @@ def open_reservations(server: Server, limit: int, as_json: bool) -> None:
         return
     if found.chains:
         print_table(CHAIN_COLUMNS, [_chain_row(one) for one in found.chains], numbers=["legs", "age s"])
-    rows = [_row(server, one) for one in found.reservations]
-    print_table(RESERVATION_COLUMNS, rows, numbers=["amount", "left", "age s"])
+    if found.reservations:
+        rows = [_row(server, one) for one in found.reservations]
+        print_table(RESERVATION_COLUMNS, rows, numbers=["amount", "left", "age s"])
+    if not found.chains and not found.reservations:
+        click.echo("Nothing is open.")
 
 
 def listed(server: Server, limit: int) -> Listed:

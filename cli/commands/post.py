@@ -11,6 +11,7 @@ from cli.amounts import parse_amount
 from cli.ids import id_text
 from cli.options import ID, TIME, with_server
 from cli.output import json_option, print_json
+from cli.refusals import refused_transfer
 from cli.server import LedgerInfo, Server, fault_sentence, to_uint128
 from cli.times import time_text
 from engine.core.records import AMOUNT_ALL
@@ -144,4 +145,4 @@ def _tell(result: TransferResult, transfer_id: bytes, *, as_json: bool) -> None:
     else:
         click.echo(f"{id_text(transfer_id)}: {name}{' (replayed)' if result.replayed else ''}")
     if result.outcome != Outcome.OUTCOME_POSTED:
-        raise EngineStopped(ExitCode.REFUSED, f"{id_text(transfer_id)} was refused: {name}")
+        raise refused_transfer(transfer_id, result.outcome)

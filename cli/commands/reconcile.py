@@ -58,7 +58,8 @@ def reconcile(server: Server, as_json: bool) -> None:
         found = {"pairs": [_json(state) for state in states], "open_chains": len(cut.chains), "at_rest": cut.at_rest}
         print_json(found)
     else:
-        print_table(COLUMNS, [_row(server, state) for state in states], numbers=COLUMNS[2:])
+        if states:
+            print_table(COLUMNS, [_row(server, state) for state in states], numbers=COLUMNS[2:])
         wrong = sum(1 for state in states if state.unexplained)
         click.echo(f"{len(cut.chains)} open chains; {wrong} differences not explained")
     _require_explained(server, cut, states)

@@ -34,7 +34,7 @@ LOGS_FOLDER: Final = "logs"
 @click.option(
     "--ready-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write this file (JSON: addresses, process ids) once everything serves.",
+    help="Write this file (JSON: addresses, process ids) once everything serves, and again at each change.",
 )
 def up(
     folder: Path,
@@ -54,12 +54,11 @@ def up(
     path, config = _config(folder, config_path, Shape(groups, replicas, routers, port), ledgers)
     supervisor = Supervisor(config, path, folder / LOGS_FOLDER, lambda sentence: click.echo(sentence, err=True))
 
-    def ready(text: str) -> None:
+    def tell(text: str) -> None:
         if ready_file is not None:
             write_atomically(ready_file, text)
-        click.echo(_greeting(supervisor, path))
 
-    if not asyncio.run(run(supervisor, ready)):
+    if not asyncio.run(run(supervisor, tell, lambda: click.echo(_greeting(supervisor, path)))):
         raise EngineStopped(ExitCode.FAILED, f"not every process stopped clean: see {folder / LOGS_FOLDER}")
     click.echo("Stopped clean.")
 

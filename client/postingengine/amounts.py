@@ -15,12 +15,15 @@ _DIGITS_MAX: Final = 39
 
 def minor_units(amount: Amount, scale: int) -> int:
     """Return an amount in minor units; raises ValueError if it is negative, too large, or not exact at this scale."""
+    told = amount
     if isinstance(amount, Decimal):
         amount = _exact(amount, scale)
     if not isinstance(amount, int) or isinstance(amount, bool):
         raise TypeError(f"an amount is an int of minor units or a Decimal, not a {type(amount).__name__}")
-    if not 0 <= amount <= AMOUNT_MAX:
-        raise ValueError(f"the amount {amount} is out of range: 0 to 2^128-1 minor units")
+    if amount < 0:
+        raise ValueError(f"{told} is out of range, below zero: to move money back, swap debit and credit account")
+    if amount > AMOUNT_MAX:
+        raise ValueError(f"{told} is out of range: 0 to 2^128-1 minor units")
     return amount
 
 

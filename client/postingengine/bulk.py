@@ -45,7 +45,7 @@ class Settling:
     """The items of one batch on their way to an answer each; `deadline_s` is on the loop's clock."""
 
     def __init__(self, endpoints: Endpoints, items: Items, deadline_s: float) -> None:
-        self._items, self._attempts = items, Attempts(endpoints, deadline_s)
+        self._items, self._attempts = items, Attempts(endpoints, deadline_s, changes=True)
         self._packed = bytearray(len(items.ids) * RESULT_BYTES)
         self._told: dict[int, Told] = {}
         self._maybe_logged: set[int] = set()

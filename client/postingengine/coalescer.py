@@ -34,7 +34,7 @@ _NOT_SENT: Final = Told(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed 
 _QUEUE_FULL: Final = Told(
     grpc.StatusCode.RESOURCE_EXHAUSTED, "the client's own queue stayed full until the deadline", "QUEUE_FULL", "no"
 )
-CLOSED: Final = Told(grpc.StatusCode.UNAVAILABLE, "the client is closed", "CLIENTCLOSED", "no")
+CLOSED: Final = Told(grpc.StatusCode.UNAVAILABLE, "the client is closed", "CLIENT_CLOSED", "no")
 
 
 class Coalescer:

@@ -1,5 +1,6 @@
 """The servers that a client may ask, one at a time: routers, or nodes; when one fails, the next."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -7,6 +8,9 @@ import grpc
 import grpc.aio
 
 MESSAGE_BYTES_MAX: Final = 16 << 20
+_WITH_PORT: Final = re.compile(r"([^:/\s]+|\[[0-9A-Fa-f:.%\w]+\]):[0-9]{1,5}")
+_NAMED_BY_SCHEME: Final = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:")
+"""gRPC's own, for those who know them."""
 RECONNECT_FIRST_MS: Final = 50
 RECONNECT_MS_MAX: Final = 500
 CONNECT_MS_MAX: Final = 2000
@@ -87,7 +91,12 @@ class Endpoints:
 
 
 def addresses_of(addresses: str | Sequence[str]) -> tuple[str, ...]:
-    """Return addresses given as "host:port", as several with commas between, or as a sequence."""
+    """Return addresses given as "host:port", as several with commas between, or as a sequence; raises ValueError."""
     if isinstance(addresses, str):
         addresses = addresses.split(",")
-    return tuple(address.strip() for address in addresses if address.strip())
+    found = tuple(address.strip() for address in addresses if address.strip())
+    for address in found:
+        if _WITH_PORT.fullmatch(address) is None and not address.startswith(_NAMED_BY_SCHEME):
+            # Else gRPC would ask port 443, or resolve for as long as the caller waits.
+            raise ValueError(f"{address!r} is no address: write host:port, such as 127.0.0.1:7000")
+    return found

@@ -59,9 +59,11 @@ class Fault(Exception):
         """How often it was tried."""
 
     def __str__(self) -> str:
-        """Say what happened and, where the outcome is unknown, what to do."""
+        """Say where it happened and what, and, where the outcome is unknown, what to do."""
+        item = "" if self.item is None else f"item {self.item}"
+        place = f"{item}, {self.field}" if item and self.field else item or self.field
         tail = "; the outcome is unknown: ask again with the same id" if self.outcome_unknown else ""
-        return f"{self.told.message or self.code.name}{tail}"
+        return f"{place and place + ': '}{self.told.message or self.code.name}{tail}"
 
 
 class InvalidRequest(Fault):

@@ -30,7 +30,7 @@ def as_id(value: Id, field: str = "id") -> bytes:
         raise ValueError(f"{field} has {len(value)} bytes; an id has {ID_BYTES}")
     if isinstance(value, uuid.UUID):
         return value.bytes
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         if 0 <= value < 1 << 128:
             return value.to_bytes(ID_BYTES, "big")
         raise ValueError(f"{field} is {value}; as an int it may be 0 to 2^128-1")

@@ -21,6 +21,9 @@ from postingengine.v1 import account_pb2, posting_service_pb2, statement_pb2, tr
 from postingengine.v1.outcomes import Outcome
 
 FLAG_BITS: Final = 16
+LEDGER_MAX: Final = (1 << 32) - 1
+CODE_MAX: Final = 0xFFFF
+VERSION_MAX: Final = (1 << 32) - 1
 _MASK_64: Final = (1 << 64) - 1
 _SIGN_BIT: Final = 1 << 127
 
@@ -42,11 +45,11 @@ def signed(number: types_pb2.Int128) -> int:
 
 
 def account_message(account: Account, overdraft_minor: int) -> account_pb2.Account:
-    """Return an account to create for the wire; raises ValueError naming the field."""
+    """Return an account to create for the wire; raises ValueError or TypeError naming the field."""
     return account_pb2.Account(
         id=as_id(account.id),
-        ledger=account.ledger,
-        code=account.code,
+        ledger=_whole(account.ledger, "ledger", LEDGER_MAX),
+        code=_whole(account.code, "code", CODE_MAX),
         flags=[cast(account_pb2.AccountFlag, 1 << bit) for bit in range(FLAG_BITS) if account.flags >> bit & 1],
         overdraft_limit=uint128(overdraft_minor),
         reference=_optional(as_id(account.reference, "reference")),
@@ -54,17 +57,17 @@ def account_message(account: Account, overdraft_minor: int) -> account_pb2.Accou
 
 
 def update_message(update: AccountUpdate, overdraft_minor: int) -> account_pb2.AccountUpdate:
-    """Return an update for the wire; raises ValueError naming the field."""
+    """Return an update for the wire; raises ValueError or TypeError naming the field."""
     return account_pb2.AccountUpdate(
         id=as_id(update.id),
         account=as_id(update.account, "account"),
-        ledger=update.ledger,
-        expected_version=update.expected_version,
+        ledger=_whole(update.ledger, "ledger", LEDGER_MAX),
+        expected_version=_whole(update.expected_version, "expected_version", VERSION_MAX),
         overdraft_limit=uint128(overdraft_minor),
         frozen=update.frozen,
         closed=update.closed,
         reference=_optional(as_id(update.reference, "reference")),
-        code=update.code,
+        code=_whole(update.code, "code", CODE_MAX),
     )
 
 
@@ -196,6 +199,18 @@ def at_least(log_indexes: Mapping[int, int]) -> types_pb2.Consistency:
     """Return the consistency "at least these log indexes by group"."""
     pairs = [types_pb2.GroupLogIndex(group=group, log_index=index) for group, index in sorted(log_indexes.items())]
     return types_pb2.Consistency(at_least=types_pb2.Consistency.AtLeast(log_indexes=pairs))
+
+
+def _whole(value: int, field: str, most: int) -> int:
+    """Return a number that fits its field; protobuf's own complaint would not name it."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{field} is a {type(value).__name__}; it must be an int{_NUMBERED.get(field, '')}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{field} is {value}; it may be 0 to {most}")
+    return value
+
+
+_NUMBERED: Final = {"ledger": ", the ledger's number: see ledgers()"}
 
 
 def _optional(value: bytes) -> bytes:

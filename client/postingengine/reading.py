@@ -175,7 +175,7 @@ class Reads:
         deadline_s: float,
     ) -> Answer:
         """Ask until no item has a fault that another attempt may help; raises any fault but "not found"."""
-        attempts, rounds = Attempts(self._endpoints, deadline_s), 0
+        attempts, rounds = Attempts(self._endpoints, deadline_s, changes=False), 0
         while True:
             answer = read(await attempts.call(path, lambda _: request))
             told = [told_by(status) for status in faults_in(answer)]

@@ -40,8 +40,9 @@ def pause_s(told: Told, failures: int, servers: int) -> float:
 class Attempts:
     """The attempts of one call; `deadline_s` is on the loop's clock."""
 
-    def __init__(self, endpoints: Endpoints, deadline_s: float) -> None:
-        self._endpoints, self._deadline_s = endpoints, deadline_s
+    def __init__(self, endpoints: Endpoints, deadline_s: float, *, changes: bool) -> None:
+        """`changes`: whether the call may take effect; a read has no outcome that could be unknown."""
+        self._endpoints, self._deadline_s, self._changes = endpoints, deadline_s, changes
         self._loop = asyncio.get_running_loop()
         self.count, self.may_be_logged = 0, False
 
@@ -69,7 +70,7 @@ class Attempts:
 
     async def _failed(self, told: Told, endpoint: Endpoint, failures: int) -> None:
         """Wait until it is time to ask again; raises the fault if there is no time left, or no use."""
-        self.may_be_logged |= told.may_be_logged
+        self.may_be_logged |= self._changes and told.may_be_logged
         pause = pause_s(told, failures, len(self._endpoints))
         if not told.is_transient or pause + ATTEMPT_S_MIN >= self.left_s():
             raise fault_of(told, outcome_unknown=self.may_be_logged, attempts=self.count)

@@ -92,7 +92,12 @@ class Engine:
 
     def ledger(self, code: str) -> int:
         """Return the number of a ledger by its code; raises ValueError."""
-        return [ledger.split(":")[0] for ledger in self._ledgers].index(code) + 1
+        codes = [ledger.split(":")[0] for ledger in self._ledgers]
+        if code not in codes:
+            raise ValueError(
+                f"the engine has no ledger {code}, only {', '.join(codes)}: name all in Engine(ledgers=...)"
+            )
+        return codes.index(code) + 1
 
     def _run(self, folder: Path) -> None:
         ready, log = folder / "ready.json", folder / "log.txt"

@@ -225,7 +225,8 @@ def _out_of_range(
     )
     for name, value, most in bounds:
         if not isinstance(value, int):
-            return TypeError(f"{name} is a {type(value).__name__}; it must be an int")
+            what = ", the ledger's number: see ledgers()" if name == "ledger" else ""
+            return TypeError(f"{name} is a {type(value).__name__}; it must be an int{what}")
         if not 0 <= value <= most:
             return ValueError(f"{name} is {value}; it may be 0 to {most}")
     return ValueError("a field does not fit the record")

@@ -209,6 +209,13 @@ class Book:
         opened: Words = rows[rows[:, 15] != 0]
         return opened
 
+    def oldest_reservation_ns(self) -> int:
+        """Return the timestamp of the oldest open reservation; 0 if none is open. Looks at every row of the table."""
+        rows = self.tables.reservations[: int(self.tables.counters[RESERVATION_HIGH])]
+        if not self.open_reservation_count:
+            return 0
+        return int(np.min(rows[:, 11], where=rows[:, 15] != 0, initial=np.uint64(2**64 - 1)))
+
     def find_reservations(self, ids: Words) -> npt.NDArray[np.int64]:
         """Return the row of each open reservation in `tables.reservations`, for ids of shape (n, 2); -1 if none."""
         return self._find(self.tables.reservation_slots, self.tables.reservations, ids)

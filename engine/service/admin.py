@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from typing import Final
 
-from engine.config import group_config, settings_differences
+from engine.config import ReplicaConfig, group_config, metrics_address, settings_differences
 from engine.core.settings import Settings
 from engine.replication.interface import ReplicaStatus, Role
 from engine.rpc.faults import INVALID_ARGUMENT, CallFailed, Fault, Reason, unavailable
@@ -113,9 +113,7 @@ class AdminServicer:
             slots=slots,
             leader=status.leader or "",
             replicas=[
-                self._own()
-                if other.id == replica.place.replica.id
-                else _peer(other.id, other.grpc, peers.get(other.id))
+                self._own() if other.id == replica.place.replica.id else _peer(other, peers.get(other.id))
                 for other in group_config(replica.place.config, replica.place.group).replicas
             ],
             accounts=book.account_count,
@@ -142,11 +140,13 @@ class AdminServicer:
             read_model_lag=self._statements.lag(),
             uptime_ms=replica.uptime_ms(),
             version=version(PACKAGE),
+            metrics_address=metrics_address(replica.place.replica) or "",
         )
 
 
-def _peer(name: str, address: str, peer: ReplicaStatus | None) -> ReplicaDescription:
+def _peer(other: ReplicaConfig, peer: ReplicaStatus | None) -> ReplicaDescription:
     """Describe another replica as far as the log knows it: its own word counts more, and a router asks for it."""
-    if peer is None:
-        return ReplicaDescription(replica=name, address=address)
-    return ReplicaDescription(replica=name, address=address, role=ROLES[peer.role], durable_index=peer.match_index)
+    described = ReplicaDescription(replica=other.id, address=other.grpc, metrics_address=metrics_address(other) or "")
+    if peer is not None:
+        described.role, described.durable_index = ROLES[peer.role], peer.match_index
+    return described

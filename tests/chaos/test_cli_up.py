@@ -79,6 +79,10 @@ def test_a_killed_node_serves_again_with_all_it_had_and_the_end_is_clean(up: Up)
     assert run("accounts", "create", "name:a", "--ledger", "EUR", *server).returncode == 0
     os.kill(state["nodes"][0]["pid"], signal.SIGKILL)
     up.wait_for(lambda: "started again" in up.output.read_text())
+    up.wait_for(lambda: up.state()["nodes"][0]["pid"] not in (None, state["nodes"][0]["pid"]))
+    again = up.state()["nodes"][0]
+    assert (again["restarts"], again["replica"], again["folder"]) == (1, "a", str(up.folder / "c" / "group-0" / "a"))
+    assert is_alive(again["pid"])
     shown = run("accounts", "show", "name:a", "--json", "--deadline", "60", *server)
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)[0]["ledger_code"] == "EUR"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cli.children import STAYS_DOWN
-from cli.commands.errors import member_sentences
+from cli.meanings import member_sentences
 from engine.exit_codes import ExitCode
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "operating" / "exit-codes.md"

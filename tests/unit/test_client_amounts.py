@@ -55,6 +55,12 @@ def test_an_amount_out_of_range_is_refused(amount: Decimal | int) -> None:
         minor_units(amount, 2)
 
 
+@pytest.mark.parametrize("amount", [Decimal("-0.01"), -1])
+def test_a_negative_amount_is_told_as_it_was_given(amount: Decimal | int) -> None:
+    with pytest.raises(ValueError, match=f"^{amount} is out of range, below zero"):
+        minor_units(amount, 2)
+
+
 @pytest.mark.parametrize("amount", [1.0, "1", True])
 def test_floats_texts_and_booleans_are_no_amounts(amount: object) -> None:
     with pytest.raises(TypeError, match="an amount is"):

@@ -22,9 +22,10 @@ def test_an_id_of_another_size_is_refused_by_name(value: bytes | int) -> None:
         as_id(value, "debit")
 
 
-def test_text_is_no_id() -> None:
-    with pytest.raises(TypeError, match="credit is a str"):
-        as_id("0" * 16, "credit")  # type: ignore[arg-type]
+@pytest.mark.parametrize(("value", "kind"), [("0" * 16, "str"), (True, "bool"), (1.0, "float"), (None, "NoneType")])
+def test_text_booleans_and_floats_are_no_ids(value: object, kind: str) -> None:
+    with pytest.raises(TypeError, match=f"credit is a {kind}"):
+        as_id(value, "credit")  # type: ignore[arg-type]
 
 
 def test_new_ids_ascend_bytewise_and_never_repeat() -> None:

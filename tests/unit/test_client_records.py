@@ -7,10 +7,11 @@ import pytest
 
 from engine.core.known import RESULT
 from engine.core.records import CALLER_TRANSFER_KINDS, RECORD, AccountFlag, Flag
+from postingengine import Account, Transfer
 from postingengine import AccountFlag as ClientAccountFlag
 from postingengine import Flag as ClientFlag
 from postingengine import Kind as ClientKind
-from postingengine import Transfer
+from postingengine.messages import account_message
 from postingengine.results import PACKED_RESULT
 from postingengine.transfers import chain_of, chain_records, pack_transfer
 
@@ -76,6 +77,12 @@ def test_a_value_that_does_not_fit_is_refused_by_name(field: str, value: object)
     with pytest.raises(ValueError, match=field):
         one = transfer(**{field: value})
         pack_transfer(one, one.amount)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("field", "value"), [("ledger", "EUR"), ("ledger", True), ("code", 1.0), ("code", 65536)])
+def test_a_field_of_an_account_that_does_not_fit_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{field} is "):
+        account_message(Account(1, **{"ledger": 1, field: value}), 0)  # type: ignore[arg-type]
 
 
 def test_a_business_date_is_exact_to_the_microsecond() -> None:

@@ -97,6 +97,7 @@ async def test_an_invalid_leg_is_named_by_its_place_in_the_chain() -> None:
             await client.post_chain(legs)
         assert (await before).posted
     assert (caught.value.item, caught.value.field) == (1, "amount")
+    assert str(caught.value) == f"item 1, amount: {INVALID.message}"
 
 
 async def test_a_chain_is_repeated_whole() -> None:
@@ -150,8 +151,26 @@ async def test_each_post_has_its_own_deadline_in_a_shared_call() -> None:
 
 async def test_nobody_there_is_unavailable_at_the_deadline() -> None:
     async with AsyncClient("127.0.0.1:1", timeout_s=0.3) as client:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="ask again with the same id"):
             await client.post(A, B, 5, ledger=1)
+
+
+async def test_a_read_that_fails_leaves_no_outcome_unknown() -> None:
+    async with AsyncClient("127.0.0.1:1", timeout_s=0.3) as client:
+        with pytest.raises(Unavailable) as caught:
+            await client.balance(A)
+    assert not caught.value.outcome_unknown and "same id" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["localhost", "tcp://localhost:7000", "localhost:port", "a b:1", "[::1]"])
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    with pytest.raises(ValueError, match="write host:port"):
+        AsyncClient(address)
+
+
+@pytest.mark.parametrize("address", ["router-0.example:7000", "127.0.0.1:1, 127.0.0.1:2", "[::1]:7000", "unix:/tmp/s"])
+def test_addresses_have_a_port_or_a_scheme_of_grpc(address: str) -> None:
+    AsyncClient(address)
 
 
 async def test_a_caller_without_the_role_is_told_at_once() -> None:

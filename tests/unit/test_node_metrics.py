@@ -16,6 +16,8 @@ from engine.service.admission import AdmissionQueue
 from engine.service.metrics.histogram import Histogram
 from engine.service.submission import Caller, Submission
 from postingengine.v1.account_pb2 import AccountFlag
+from postingengine.v1.admin_service_pb2 import DescribeClusterRequest
+from postingengine.v1.transfer_pb2 import TransferKind
 from tests.running_node import Node, cluster, free_address, identity, running_node, transfer, write_cluster
 
 ALICE, BOB, BANK = identity(0xA11CE), identity(0xB0B), identity(0xBA27)
@@ -92,8 +94,34 @@ async def test_the_log_the_queues_and_the_process_are_told(tmp_path: Path) -> No
     assert told["posting_engine_apply_seconds_bucket", "+Inf"] == records
     for idle in ("queue_rows", "queue_age_seconds", "open_chains", "transit_accounts_not_zero", "records_in_flight"):
         assert told[f"posting_engine_{idle}",] == 0
+    assert told["posting_engine_oldest_open_reservation_seconds",] == 0
     assert told["process_resident_memory_bytes",] > 1 << 20
     assert told["posting_engine_replica", config.cluster_id, "0", "a", *_version(told)] == 1
+
+
+async def test_the_age_of_the_oldest_open_reservation_is_told(tmp_path: Path) -> None:
+    address = free_address()
+    async with running_node(with_metrics(cluster(tmp_path), address)) as node:
+        await node.make_accounts(BOB, BANK)
+        held = [transfer(number, BANK, BOB, kind=TransferKind.TRANSFER_KIND_RESERVE) for number in (1, 2)]
+        await node.post(held[0])
+        await asyncio.sleep(0.05)
+        await node.post(held[1])
+        both = await figures(address)
+        release = {"kind": TransferKind.TRANSFER_KIND_RELEASE, "followed": held[0].id}
+        await node.post(transfer(3, BANK, BOB, 0, **release))
+        one = await figures(address)
+    age = ("posting_engine_oldest_open_reservation_seconds",)
+    assert both["posting_engine_open_reservations",] == 2 and one["posting_engine_open_reservations",] == 1
+    assert both[age] >= 0.05
+    assert 0 < one[age] < both[age] + 60
+
+
+async def test_a_node_tells_where_its_metrics_and_its_peers_are(tmp_path: Path) -> None:
+    address = free_address()
+    async with running_node(with_metrics(cluster(tmp_path), address)) as node:
+        description = await node.admin.DescribeCluster(DescribeClusterRequest(), timeout=5)
+    assert [one.metrics_address for one in description.groups[0].replicas] == [address]
 
 
 def _version(told: Figures) -> tuple[str, ...]:

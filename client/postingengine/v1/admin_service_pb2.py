@@ -27,65 +27,65 @@ from postingengine.v1 import transfer_pb2 as postingengine_dot_v1_dot_transfer__
 from postingengine.v1 import types_pb2 as postingengine_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$postingengine/v1/admin_service.proto\x12\x10postingengine.v1\x1a\x17google/rpc/status.proto\x1a\x1fpostingengine/v1/transfer.proto\x1a\x1cpostingengine/v1/types.proto\"(\n\tSlotRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x84\x03\n\x12ReplicaDescription\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12+\n\x04role\x18\x03 \x01(\x0e\x32\x1d.postingengine.v1.ReplicaRole\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x17\n\x0f\x66irst_log_index\x18\x05 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x06 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x07 \x01(\x04\x12\x15\n\rdurable_index\x18\x08 \x01(\x04\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12\x13\n\x0blag_records\x18\n \x01(\x04\x12\x11\n\tlog_bytes\x18\x0b \x01(\x04\x12\x15\n\rnext_position\x18\x0c \x01(\x04\x12\x16\n\x0eread_model_lag\x18\r \x01(\x04\x12\x11\n\tuptime_ms\x18\x0e \x01(\x04\x12\x0f\n\x07version\x18\x0f \x01(\t\x12!\n\x05\x66\x61ult\x18\x10 \x01(\x0b\x32\x12.google.rpc.Status\"\xc2\x01\n\x10GroupDescription\x12\r\n\x05group\x18\x01 \x01(\r\x12*\n\x05slots\x18\x02 \x03(\x0b\x32\x1b.postingengine.v1.SlotRange\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\x36\n\x08replicas\x18\x04 \x03(\x0b\x32$.postingengine.v1.ReplicaDescription\x12\x10\n\x08\x61\x63\x63ounts\x18\x05 \x01(\x04\x12\x19\n\x11open_reservations\x18\x06 \x01(\x04\"\x18\n\x16\x44\x65scribeClusterRequest\"\xcd\x01\n\x17\x44\x65scribeClusterResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x02 \x01(\x04\x12\x11\n\thash_seed\x18\x03 \x01(\x06\x12\x32\n\x06groups\x18\x04 \x03(\x0b\x32\".postingengine.v1.GroupDescription\x12)\n\x07ledgers\x18\x05 \x03(\x0b\x32\x18.postingengine.v1.Ledger\x12\x13\n\x0b\x64ifferences\x18\x06 \x03(\t\"H\n\x0fListOpenRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x9c\x02\n\x0fOpenReservation\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x15\n\rdebit_account\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63redit_account\x18\x03 \x01(\x0c\x12\x0e\n\x06ledger\x18\x04 \x01(\r\x12)\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12,\n\tremaining\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x11\n\ttimestamp\x18\x07 \x01(\x06\x12\x10\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x06\x12\x0e\n\x06\x61ge_ns\x18\t \x01(\x04\x12\r\n\x05group\x18\n \x01(\r\x12\x10\n\x08position\x18\x0b \x01(\x04\x12\x0f\n\x07\x64\x65\x63ider\x18\x0c \x01(\r\"\xd8\x01\n\x07OpenLeg\x12\n\n\x02id\x18\x01 \x01(\x0c\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.postingengine.v1.TransferKind\x12\x15\n\rdebit_account\x18\x03 \x01(\x0c\x12\x16\n\x0e\x63redit_account\x18\x04 \x01(\x0c\x12\x0e\n\x06ledger\x18\x05 \x01(\r\x12)\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x13\n\x0b\x64\x65\x62it_group\x18\x07 \x01(\r\x12\x14\n\x0c\x63redit_group\x18\x08 \x01(\r\"\xca\x01\n\tOpenChain\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0f\n\x07\x64\x65\x63ider\x18\x03 \x01(\r\x12\x0e\n\x06groups\x18\x04 \x03(\r\x12\x11\n\twaits_for\x18\x05 \x03(\r\x12\x11\n\ttimestamp\x18\x06 \x01(\x06\x12\x10\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x06\x12\x0e\n\x06\x61ge_ns\x18\x08 \x01(\x04\x12\x10\n\x08position\x18\t \x01(\x04\x12\'\n\x04legs\x18\n \x03(\x0b\x32\x19.postingengine.v1.OpenLeg\"\xbf\x01\n\x10ListOpenResponse\x12\x37\n\x0creservations\x18\x01 \x03(\x0b\x32!.postingengine.v1.OpenReservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x07read_at\x18\x03 \x03(\x0b\x32\x1b.postingengine.v1.ReadPoint\x12+\n\x06\x63hains\x18\x04 \x03(\x0b\x32\x1b.postingengine.v1.OpenChain\"\x1e\n\x0c\x41uditRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\"\xbf\x02\n\x12LedgerTrialBalance\x12\x0e\n\x06ledger\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63ounts\x18\x02 \x01(\x04\x12\x30\n\rdebits_posted\x18\x03 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x31\n\x0e\x63redits_posted\x18\x04 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x32\n\x0f\x64\x65\x62its_reserved\x18\x05 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x33\n\x10\x63redits_reserved\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x39\n\x16reservations_remaining\x18\x07 \x01(\x0b\x32\x19.postingengine.v1.Uint128\"\x8a\x01\n\x0eTransitBalance\x12\x12\n\npeer_group\x18\x01 \x01(\r\x12\x0e\n\x06ledger\x18\x02 \x01(\r\x12)\n\x07\x62\x61lance\x18\x03 \x01(\x0b\x32\x18.postingengine.v1.Int128\x12)\n\x07pending\x18\x04 \x01(\x0b\x32\x18.postingengine.v1.Int128\"\xba\x02\n\nGroupAudit\x12,\n\x07read_at\x18\x01 \x01(\x0b\x32\x1b.postingengine.v1.ReadPoint\x12\x15\n\rnext_position\x18\x02 \x01(\x04\x12<\n\x0etrial_balances\x18\x03 \x03(\x0b\x32$.postingengine.v1.LedgerTrialBalance\x12:\n\x10transit_balances\x18\x04 \x03(\x0b\x32 .postingengine.v1.TransitBalance\x12\x12\n\nstate_hash\x18\x05 \x01(\x0c\x12\x10\n\x08\x62\x61lanced\x18\x06 \x01(\x08\x12!\n\x05\x66\x61ult\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07replica\x18\x08 \x01(\t\x12\x13\n\x0bopen_chains\x18\t \x01(\x04\"=\n\rAuditResponse\x12,\n\x06groups\x18\x01 \x03(\x0b\x32\x1c.postingengine.v1.GroupAudit\";\n\x19TransferLeadershipRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\",\n\x1aTransferLeadershipResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\"?\n\x11ReportHeatRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\x1a\n\x12\x61\x63\x63ounts_per_group\x18\x02 \x01(\r\"\xbb\x01\n\nHotAccount\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64\x65\x62its\x18\x02 \x01(\x04\x12\x0f\n\x07\x63redits\x18\x03 \x01(\x04\x12\x10\n\x08\x63rossing\x18\x04 \x01(\x04\x12\x12\n\nmissed_max\x18\x05 \x01(\x04\x12\x15\n\rshare_percent\x18\x06 \x01(\r\x12\x17\n\x0ftransfers_per_s\x18\x07 \x01(\x04\x12\x15\n\rsplit_advised\x18\x08 \x01(\x08\x12\x0e\n\x06reason\x18\t \x01(\t\"\xb6\x01\n\tGroupHeat\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x11\n\twindow_ns\x18\x03 \x01(\x04\x12\x11\n\ttransfers\x18\x04 \x01(\x04\x12\x10\n\x08\x63rossing\x18\x05 \x01(\x04\x12.\n\x08\x61\x63\x63ounts\x18\x06 \x03(\x0b\x32\x1c.postingengine.v1.HotAccount\x12!\n\x05\x66\x61ult\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\"A\n\x12ReportHeatResponse\x12+\n\x06groups\x18\x01 \x03(\x0b\x32\x1b.postingengine.v1.GroupHeat\"7\n\x13SplitAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\x12\x0f\n\x07\x62uckets\x18\x02 \x01(\r\"C\n\x14SplitAccountResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04home\x18\x02 \x01(\r\x12\x0e\n\x06groups\x18\x03 \x03(\r\"&\n\x13MergeAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\"]\n\x14MergeAccountResponse\x12\x0c\n\x04home\x18\x01 \x01(\r\x12(\n\x05moved\x18\x02 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\r\n\x05moves\x18\x03 \x01(\r*{\n\x0bReplicaRole\x12\x1c\n\x18REPLICA_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13REPLICA_ROLE_LEADER\x10\x01\x12\x19\n\x15REPLICA_ROLE_FOLLOWER\x10\x02\x12\x1a\n\x16REPLICA_ROLE_CANDIDATE\x10\x03\x32\x9b\x05\n\x0c\x41\x64minService\x12\x66\n\x0f\x44\x65scribeCluster\x12(.postingengine.v1.DescribeClusterRequest\x1a).postingengine.v1.DescribeClusterResponse\x12Q\n\x08ListOpen\x12!.postingengine.v1.ListOpenRequest\x1a\".postingengine.v1.ListOpenResponse\x12H\n\x05\x41udit\x12\x1e.postingengine.v1.AuditRequest\x1a\x1f.postingengine.v1.AuditResponse\x12W\n\nReportHeat\x12#.postingengine.v1.ReportHeatRequest\x1a$.postingengine.v1.ReportHeatResponse\x12]\n\x0cSplitAccount\x12%.postingengine.v1.SplitAccountRequest\x1a&.postingengine.v1.SplitAccountResponse\x12]\n\x0cMergeAccount\x12%.postingengine.v1.MergeAccountRequest\x1a&.postingengine.v1.MergeAccountResponse\x12o\n\x12TransferLeadership\x12+.postingengine.v1.TransferLeadershipRequest\x1a,.postingengine.v1.TransferLeadershipResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$postingengine/v1/admin_service.proto\x12\x10postingengine.v1\x1a\x17google/rpc/status.proto\x1a\x1fpostingengine/v1/transfer.proto\x1a\x1cpostingengine/v1/types.proto\"(\n\tSlotRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x9d\x03\n\x12ReplicaDescription\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12+\n\x04role\x18\x03 \x01(\x0e\x32\x1d.postingengine.v1.ReplicaRole\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x17\n\x0f\x66irst_log_index\x18\x05 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x06 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x07 \x01(\x04\x12\x15\n\rdurable_index\x18\x08 \x01(\x04\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12\x13\n\x0blag_records\x18\n \x01(\x04\x12\x11\n\tlog_bytes\x18\x0b \x01(\x04\x12\x15\n\rnext_position\x18\x0c \x01(\x04\x12\x16\n\x0eread_model_lag\x18\r \x01(\x04\x12\x11\n\tuptime_ms\x18\x0e \x01(\x04\x12\x0f\n\x07version\x18\x0f \x01(\t\x12!\n\x05\x66\x61ult\x18\x10 \x01(\x0b\x32\x12.google.rpc.Status\x12\x17\n\x0fmetrics_address\x18\x11 \x01(\t\"\xc2\x01\n\x10GroupDescription\x12\r\n\x05group\x18\x01 \x01(\r\x12*\n\x05slots\x18\x02 \x03(\x0b\x32\x1b.postingengine.v1.SlotRange\x12\x0e\n\x06leader\x18\x03 \x01(\t\x12\x36\n\x08replicas\x18\x04 \x03(\x0b\x32$.postingengine.v1.ReplicaDescription\x12\x10\n\x08\x61\x63\x63ounts\x18\x05 \x01(\x04\x12\x19\n\x11open_reservations\x18\x06 \x01(\x04\"\x18\n\x16\x44\x65scribeClusterRequest\"\xcd\x01\n\x17\x44\x65scribeClusterResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x02 \x01(\x04\x12\x11\n\thash_seed\x18\x03 \x01(\x06\x12\x32\n\x06groups\x18\x04 \x03(\x0b\x32\".postingengine.v1.GroupDescription\x12)\n\x07ledgers\x18\x05 \x03(\x0b\x32\x18.postingengine.v1.Ledger\x12\x13\n\x0b\x64ifferences\x18\x06 \x03(\t\"H\n\x0fListOpenRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x9c\x02\n\x0fOpenReservation\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x15\n\rdebit_account\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63redit_account\x18\x03 \x01(\x0c\x12\x0e\n\x06ledger\x18\x04 \x01(\r\x12)\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12,\n\tremaining\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x11\n\ttimestamp\x18\x07 \x01(\x06\x12\x10\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x06\x12\x0e\n\x06\x61ge_ns\x18\t \x01(\x04\x12\r\n\x05group\x18\n \x01(\r\x12\x10\n\x08position\x18\x0b \x01(\x04\x12\x0f\n\x07\x64\x65\x63ider\x18\x0c \x01(\r\"\xd8\x01\n\x07OpenLeg\x12\n\n\x02id\x18\x01 \x01(\x0c\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.postingengine.v1.TransferKind\x12\x15\n\rdebit_account\x18\x03 \x01(\x0c\x12\x16\n\x0e\x63redit_account\x18\x04 \x01(\x0c\x12\x0e\n\x06ledger\x18\x05 \x01(\r\x12)\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x13\n\x0b\x64\x65\x62it_group\x18\x07 \x01(\r\x12\x14\n\x0c\x63redit_group\x18\x08 \x01(\r\"\xca\x01\n\tOpenChain\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\r\n\x05group\x18\x02 \x01(\r\x12\x0f\n\x07\x64\x65\x63ider\x18\x03 \x01(\r\x12\x0e\n\x06groups\x18\x04 \x03(\r\x12\x11\n\twaits_for\x18\x05 \x03(\r\x12\x11\n\ttimestamp\x18\x06 \x01(\x06\x12\x10\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x06\x12\x0e\n\x06\x61ge_ns\x18\x08 \x01(\x04\x12\x10\n\x08position\x18\t \x01(\x04\x12\'\n\x04legs\x18\n \x03(\x0b\x32\x19.postingengine.v1.OpenLeg\"\xbf\x01\n\x10ListOpenResponse\x12\x37\n\x0creservations\x18\x01 \x03(\x0b\x32!.postingengine.v1.OpenReservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x07read_at\x18\x03 \x03(\x0b\x32\x1b.postingengine.v1.ReadPoint\x12+\n\x06\x63hains\x18\x04 \x03(\x0b\x32\x1b.postingengine.v1.OpenChain\"\x1e\n\x0c\x41uditRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\"\xbf\x02\n\x12LedgerTrialBalance\x12\x0e\n\x06ledger\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63ounts\x18\x02 \x01(\x04\x12\x30\n\rdebits_posted\x18\x03 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x31\n\x0e\x63redits_posted\x18\x04 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x32\n\x0f\x64\x65\x62its_reserved\x18\x05 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x33\n\x10\x63redits_reserved\x18\x06 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\x39\n\x16reservations_remaining\x18\x07 \x01(\x0b\x32\x19.postingengine.v1.Uint128\"\x8a\x01\n\x0eTransitBalance\x12\x12\n\npeer_group\x18\x01 \x01(\r\x12\x0e\n\x06ledger\x18\x02 \x01(\r\x12)\n\x07\x62\x61lance\x18\x03 \x01(\x0b\x32\x18.postingengine.v1.Int128\x12)\n\x07pending\x18\x04 \x01(\x0b\x32\x18.postingengine.v1.Int128\"\xba\x02\n\nGroupAudit\x12,\n\x07read_at\x18\x01 \x01(\x0b\x32\x1b.postingengine.v1.ReadPoint\x12\x15\n\rnext_position\x18\x02 \x01(\x04\x12<\n\x0etrial_balances\x18\x03 \x03(\x0b\x32$.postingengine.v1.LedgerTrialBalance\x12:\n\x10transit_balances\x18\x04 \x03(\x0b\x32 .postingengine.v1.TransitBalance\x12\x12\n\nstate_hash\x18\x05 \x01(\x0c\x12\x10\n\x08\x62\x61lanced\x18\x06 \x01(\x08\x12!\n\x05\x66\x61ult\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0f\n\x07replica\x18\x08 \x01(\t\x12\x13\n\x0bopen_chains\x18\t \x01(\x04\"=\n\rAuditResponse\x12,\n\x06groups\x18\x01 \x03(\x0b\x32\x1c.postingengine.v1.GroupAudit\";\n\x19TransferLeadershipRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\",\n\x1aTransferLeadershipResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\"?\n\x11ReportHeatRequest\x12\x0e\n\x06groups\x18\x01 \x03(\r\x12\x1a\n\x12\x61\x63\x63ounts_per_group\x18\x02 \x01(\r\"\xbb\x01\n\nHotAccount\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64\x65\x62its\x18\x02 \x01(\x04\x12\x0f\n\x07\x63redits\x18\x03 \x01(\x04\x12\x10\n\x08\x63rossing\x18\x04 \x01(\x04\x12\x12\n\nmissed_max\x18\x05 \x01(\x04\x12\x15\n\rshare_percent\x18\x06 \x01(\r\x12\x17\n\x0ftransfers_per_s\x18\x07 \x01(\x04\x12\x15\n\rsplit_advised\x18\x08 \x01(\x08\x12\x0e\n\x06reason\x18\t \x01(\t\"\xb6\x01\n\tGroupHeat\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x11\n\twindow_ns\x18\x03 \x01(\x04\x12\x11\n\ttransfers\x18\x04 \x01(\x04\x12\x10\n\x08\x63rossing\x18\x05 \x01(\x04\x12.\n\x08\x61\x63\x63ounts\x18\x06 \x03(\x0b\x32\x1c.postingengine.v1.HotAccount\x12!\n\x05\x66\x61ult\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\"A\n\x12ReportHeatResponse\x12+\n\x06groups\x18\x01 \x03(\x0b\x32\x1b.postingengine.v1.GroupHeat\"7\n\x13SplitAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\x12\x0f\n\x07\x62uckets\x18\x02 \x01(\r\"C\n\x14SplitAccountResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04home\x18\x02 \x01(\r\x12\x0e\n\x06groups\x18\x03 \x03(\r\"&\n\x13MergeAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\"]\n\x14MergeAccountResponse\x12\x0c\n\x04home\x18\x01 \x01(\r\x12(\n\x05moved\x18\x02 \x01(\x0b\x32\x19.postingengine.v1.Uint128\x12\r\n\x05moves\x18\x03 \x01(\r*{\n\x0bReplicaRole\x12\x1c\n\x18REPLICA_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13REPLICA_ROLE_LEADER\x10\x01\x12\x19\n\x15REPLICA_ROLE_FOLLOWER\x10\x02\x12\x1a\n\x16REPLICA_ROLE_CANDIDATE\x10\x03\x32\x9b\x05\n\x0c\x41\x64minService\x12\x66\n\x0f\x44\x65scribeCluster\x12(.postingengine.v1.DescribeClusterRequest\x1a).postingengine.v1.DescribeClusterResponse\x12Q\n\x08ListOpen\x12!.postingengine.v1.ListOpenRequest\x1a\".postingengine.v1.ListOpenResponse\x12H\n\x05\x41udit\x12\x1e.postingengine.v1.AuditRequest\x1a\x1f.postingengine.v1.AuditResponse\x12W\n\nReportHeat\x12#.postingengine.v1.ReportHeatRequest\x1a$.postingengine.v1.ReportHeatResponse\x12]\n\x0cSplitAccount\x12%.postingengine.v1.SplitAccountRequest\x1a&.postingengine.v1.SplitAccountResponse\x12]\n\x0cMergeAccount\x12%.postingengine.v1.MergeAccountRequest\x1a&.postingengine.v1.MergeAccountResponse\x12o\n\x12TransferLeadership\x12+.postingengine.v1.TransferLeadershipRequest\x1a,.postingengine.v1.TransferLeadershipResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'postingengine.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICAROLE']._serialized_start=3739
-  _globals['_REPLICAROLE']._serialized_end=3862
+  _globals['_REPLICAROLE']._serialized_start=3764
+  _globals['_REPLICAROLE']._serialized_end=3887
   _globals['_SLOTRANGE']._serialized_start=146
   _globals['_SLOTRANGE']._serialized_end=186
   _globals['_REPLICADESCRIPTION']._serialized_start=189
-  _globals['_REPLICADESCRIPTION']._serialized_end=577
-  _globals['_GROUPDESCRIPTION']._serialized_start=580
-  _globals['_GROUPDESCRIPTION']._serialized_end=774
-  _globals['_DESCRIBECLUSTERREQUEST']._serialized_start=776
-  _globals['_DESCRIBECLUSTERREQUEST']._serialized_end=800
-  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=803
-  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_end=1008
-  _globals['_LISTOPENREQUEST']._serialized_start=1010
-  _globals['_LISTOPENREQUEST']._serialized_end=1082
-  _globals['_OPENRESERVATION']._serialized_start=1085
-  _globals['_OPENRESERVATION']._serialized_end=1369
-  _globals['_OPENLEG']._serialized_start=1372
-  _globals['_OPENLEG']._serialized_end=1588
-  _globals['_OPENCHAIN']._serialized_start=1591
-  _globals['_OPENCHAIN']._serialized_end=1793
-  _globals['_LISTOPENRESPONSE']._serialized_start=1796
-  _globals['_LISTOPENRESPONSE']._serialized_end=1987
-  _globals['_AUDITREQUEST']._serialized_start=1989
-  _globals['_AUDITREQUEST']._serialized_end=2019
-  _globals['_LEDGERTRIALBALANCE']._serialized_start=2022
-  _globals['_LEDGERTRIALBALANCE']._serialized_end=2341
-  _globals['_TRANSITBALANCE']._serialized_start=2344
-  _globals['_TRANSITBALANCE']._serialized_end=2482
-  _globals['_GROUPAUDIT']._serialized_start=2485
-  _globals['_GROUPAUDIT']._serialized_end=2799
-  _globals['_AUDITRESPONSE']._serialized_start=2801
-  _globals['_AUDITRESPONSE']._serialized_end=2862
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=2864
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=2923
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=2925
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=2969
-  _globals['_REPORTHEATREQUEST']._serialized_start=2971
-  _globals['_REPORTHEATREQUEST']._serialized_end=3034
-  _globals['_HOTACCOUNT']._serialized_start=3037
-  _globals['_HOTACCOUNT']._serialized_end=3224
-  _globals['_GROUPHEAT']._serialized_start=3227
-  _globals['_GROUPHEAT']._serialized_end=3409
-  _globals['_REPORTHEATRESPONSE']._serialized_start=3411
-  _globals['_REPORTHEATRESPONSE']._serialized_end=3476
-  _globals['_SPLITACCOUNTREQUEST']._serialized_start=3478
-  _globals['_SPLITACCOUNTREQUEST']._serialized_end=3533
-  _globals['_SPLITACCOUNTRESPONSE']._serialized_start=3535
-  _globals['_SPLITACCOUNTRESPONSE']._serialized_end=3602
-  _globals['_MERGEACCOUNTREQUEST']._serialized_start=3604
-  _globals['_MERGEACCOUNTREQUEST']._serialized_end=3642
-  _globals['_MERGEACCOUNTRESPONSE']._serialized_start=3644
-  _globals['_MERGEACCOUNTRESPONSE']._serialized_end=3737
-  _globals['_ADMINSERVICE']._serialized_start=3865
-  _globals['_ADMINSERVICE']._serialized_end=4532
+  _globals['_REPLICADESCRIPTION']._serialized_end=602
+  _globals['_GROUPDESCRIPTION']._serialized_start=605
+  _globals['_GROUPDESCRIPTION']._serialized_end=799
+  _globals['_DESCRIBECLUSTERREQUEST']._serialized_start=801
+  _globals['_DESCRIBECLUSTERREQUEST']._serialized_end=825
+  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=828
+  _globals['_DESCRIBECLUSTERRESPONSE']._serialized_end=1033
+  _globals['_LISTOPENREQUEST']._serialized_start=1035
+  _globals['_LISTOPENREQUEST']._serialized_end=1107
+  _globals['_OPENRESERVATION']._serialized_start=1110
+  _globals['_OPENRESERVATION']._serialized_end=1394
+  _globals['_OPENLEG']._serialized_start=1397
+  _globals['_OPENLEG']._serialized_end=1613
+  _globals['_OPENCHAIN']._serialized_start=1616
+  _globals['_OPENCHAIN']._serialized_end=1818
+  _globals['_LISTOPENRESPONSE']._serialized_start=1821
+  _globals['_LISTOPENRESPONSE']._serialized_end=2012
+  _globals['_AUDITREQUEST']._serialized_start=2014
+  _globals['_AUDITREQUEST']._serialized_end=2044
+  _globals['_LEDGERTRIALBALANCE']._serialized_start=2047
+  _globals['_LEDGERTRIALBALANCE']._serialized_end=2366
+  _globals['_TRANSITBALANCE']._serialized_start=2369
+  _globals['_TRANSITBALANCE']._serialized_end=2507
+  _globals['_GROUPAUDIT']._serialized_start=2510
+  _globals['_GROUPAUDIT']._serialized_end=2824
+  _globals['_AUDITRESPONSE']._serialized_start=2826
+  _globals['_AUDITRESPONSE']._serialized_end=2887
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=2889
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=2948
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=2950
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=2994
+  _globals['_REPORTHEATREQUEST']._serialized_start=2996
+  _globals['_REPORTHEATREQUEST']._serialized_end=3059
+  _globals['_HOTACCOUNT']._serialized_start=3062
+  _globals['_HOTACCOUNT']._serialized_end=3249
+  _globals['_GROUPHEAT']._serialized_start=3252
+  _globals['_GROUPHEAT']._serialized_end=3434
+  _globals['_REPORTHEATRESPONSE']._serialized_start=3436
+  _globals['_REPORTHEATRESPONSE']._serialized_end=3501
+  _globals['_SPLITACCOUNTREQUEST']._serialized_start=3503
+  _globals['_SPLITACCOUNTREQUEST']._serialized_end=3558
+  _globals['_SPLITACCOUNTRESPONSE']._serialized_start=3560
+  _globals['_SPLITACCOUNTRESPONSE']._serialized_end=3627
+  _globals['_MERGEACCOUNTREQUEST']._serialized_start=3629
+  _globals['_MERGEACCOUNTREQUEST']._serialized_end=3667
+  _globals['_MERGEACCOUNTRESPONSE']._serialized_start=3669
+  _globals['_MERGEACCOUNTRESPONSE']._serialized_end=3762
+  _globals['_ADMINSERVICE']._serialized_start=3890
+  _globals['_ADMINSERVICE']._serialized_end=4557
 # @@protoc_insertion_point(module_scope)

@@ -30,7 +30,7 @@ class SlotRange(_message.Message):
     def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
 
 class ReplicaDescription(_message.Message):
-    __slots__ = ("replica", "address", "role", "term", "first_log_index", "last_log_index", "commit_index", "durable_index", "applied_index", "lag_records", "log_bytes", "next_position", "read_model_lag", "uptime_ms", "version", "fault")
+    __slots__ = ("replica", "address", "role", "term", "first_log_index", "last_log_index", "commit_index", "durable_index", "applied_index", "lag_records", "log_bytes", "next_position", "read_model_lag", "uptime_ms", "version", "fault", "metrics_address")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class ReplicaDescription(_message.Message):
     UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
+    METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     replica: str
     address: str
     role: ReplicaRole
@@ -63,7 +64,8 @@ class ReplicaDescription(_message.Message):
     uptime_ms: int
     version: str
     fault: _status_pb2.Status
-    def __init__(self, replica: _Optional[str] = ..., address: _Optional[str] = ..., role: _Optional[_Union[ReplicaRole, str]] = ..., term: _Optional[int] = ..., first_log_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., commit_index: _Optional[int] = ..., durable_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., lag_records: _Optional[int] = ..., log_bytes: _Optional[int] = ..., next_position: _Optional[int] = ..., read_model_lag: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    metrics_address: str
+    def __init__(self, replica: _Optional[str] = ..., address: _Optional[str] = ..., role: _Optional[_Union[ReplicaRole, str]] = ..., term: _Optional[int] = ..., first_log_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., commit_index: _Optional[int] = ..., durable_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., lag_records: _Optional[int] = ..., log_bytes: _Optional[int] = ..., next_position: _Optional[int] = ..., read_model_lag: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., fault: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., metrics_address: _Optional[str] = ...) -> None: ...
 
 class GroupDescription(_message.Message):
     __slots__ = ("group", "slots", "leader", "replicas", "accounts", "open_reservations")

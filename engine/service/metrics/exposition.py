@@ -43,6 +43,8 @@ class BookFigures(NamedTuple):
     chains: int
     oldest_chain_ns: int
     """When the oldest open chain was secured here; 0: none is open."""
+    oldest_reservation_ns: int
+    """When the oldest open reservation was made; 0: none is open."""
     transit: int
     transit_not_zero: int
     window: Window | None
@@ -74,6 +76,7 @@ class NodeMetrics:
             reservations=machine.book.open_reservation_count,
             chains=machine.book.open_chain_count,
             oldest_chain_ns=oldest[0].word.timestamp_ns if oldest else 0,
+            oldest_reservation_ns=machine.book.oldest_reservation_ns(),
             transit=len(transit),
             transit_not_zero=int(np.count_nonzero(transit)),
             window=heat.report(HOT_ACCOUNTS_MAX).window if heat.is_on and self._replica.is_leader else None,
@@ -128,9 +131,11 @@ class NodeMetrics:
         yield counter("conflicts", "Items whose id is taken by another body.", book.conflicts)
         yield gauge("accounts", "Account rows, the engine's own among them.", book.accounts)
         yield gauge("open_reservations", "Reservations of callers that are open.", book.reservations)
+        age_s = _age_s(book.oldest_reservation_ns)
+        yield gauge("oldest_open_reservation_seconds", "Age of the oldest of them; 0 without any.", age_s)
         yield gauge("open_chains", "Chains secured here that wait for their decider.", book.chains)
-        age_s = max(0.0, (time.time_ns() - book.oldest_chain_ns) / NS_PER_S) if book.oldest_chain_ns else 0.0
-        yield gauge("oldest_open_chain_seconds", "Age of the oldest of them.", age_s)
+        age_s = _age_s(book.oldest_chain_ns)
+        yield gauge("oldest_open_chain_seconds", "Age of the oldest of them; 0 without any.", age_s)
         yield gauge("transit_accounts", "Transit accounts: one for each other group and ledger.", book.transit)
         yield gauge("transit_accounts_not_zero", "Of these, the ones with a balance.", book.transit_not_zero)
         yield gauge("read_models_lag_rows", "Journal rows that statements lack.", self._statements.lag())
@@ -156,6 +161,11 @@ class _TransitRows:
         own = own[are_transit(own)]  # those made for a step that left no trace are taken back
         differs: npt.NDArray[np.bool_] = (own[:, 2:4] != own[:, 4:6]).any(axis=1)
         return differs
+
+
+def _age_s(timestamp_ns: int) -> float:
+    """Return how long ago a timestamp was, seconds; 0 for that of nothing."""
+    return max(0.0, (time.time_ns() - timestamp_ns) / NS_PER_S) if timestamp_ns else 0.0
 
 
 def _of_heat(window: Window | None) -> Iterator[Metric]:
