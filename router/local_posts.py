@@ -15,7 +15,7 @@ from engine.rpc.group_client import ELSEWHERE, GroupClient
 from engine.rpc.link_frames import POST_TRANSFERS, Metadata
 from engine.rpc.steps import EPOCH_KEY, SPLIT_EPOCH_KEY
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, PostTransfersResponse
-from router.chains.posting import LocalAnswers
+from router.chains.network import LocalAnswers
 
 AGAIN: Final = ELSEWHERE | {Reason.FATE_UNKNOWN}
 RETRY_PAUSE_S: Final = 0.02

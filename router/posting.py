@@ -18,7 +18,9 @@ from engine.rpc.faults import CallFailed, Fault, Reason, at_item, invalid, statu
 from engine.rpc.link_frames import Metadata
 from postingengine.v1 import posting_service_pb2
 from router.calls import ServerContext, caller_of, deadline_of
-from router.chains.posting import BatchRun, LocalAnswers, Network
+from router.chains.answers import BatchAnswers
+from router.chains.network import LocalAnswers, Network
+from router.chains.posting import BatchRun
 from router.chains.sending import SentAs
 from router.directory import Directory
 from router.local_posts import Epochs, post_local, post_until_closed
@@ -117,24 +119,21 @@ class Posting:
         faults = sorted(found + failed, key=lambda fault: fault.item or 0)
         return Answered(results, faults, sorted(posted.log_indexes.items()))
 
-    async def _post_rows(self, words: Words, attempt: int, deadline_s: float, caller: Metadata) -> BatchRun:
+    async def _post_rows(self, words: Words, attempt: int, deadline_s: float, caller: Metadata) -> BatchAnswers:
         """Post rows under today's placement; those that it was too old for, again under a newer one."""
         epochs = self._epochs()
-        run = self._run(words, attempt, deadline_s, caller)
-        await run.run()
-        while run.stale:
-            rows = np.array(run.stale)
+        answers = await self._run(words, attempt, deadline_s, caller).run()
+        while answers.stale:
+            rows = np.array(answers.stale)
             await asyncio.gather(self._directory.refresh(), self._buckets.refresh())
             if self._epochs() == epochs:
                 if time.monotonic() + STALE_PAUSE_S >= deadline_s:
-                    run.give_up(rows, unavailable(Reason.PLACEMENT_STALE, _STALE))
+                    answers.give_up(rows, unavailable(Reason.PLACEMENT_STALE, _STALE))
                     break
                 await asyncio.sleep(STALE_PAUSE_S)
             epochs = self._epochs()
-            again = self._run(words[rows], attempt, deadline_s, caller)
-            await again.run()
-            run.take_over(rows, again)
-        return run
+            answers.take_over(rows, await self._run(words[rows], attempt, deadline_s, caller).run())
+        return answers
 
     def _epochs(self) -> tuple[int, int]:
         return self._directory.placement.epoch, self._buckets.map.epoch

@@ -27,7 +27,7 @@ from engine.core.records import RECORD_BYTES, Flag, Words
 from engine.rpc.answers import no_results
 from engine.rpc.faults import CallFailed, Reason, fate_unknown, unavailable
 from router.chains.behind import Behind
-from router.chains.posting import LocalAnswers, Network, Splits
+from router.chains.network import LocalAnswers, Network, Splits
 from router.chains.sending import Lane, Replies, SentAs
 from router.split.funds import Funds
 from router.split.map import Split, SplitMap

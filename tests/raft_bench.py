@@ -135,7 +135,7 @@ class Bench:
             if self.voter:
                 self.transport.handshake.judge(hello(peer))
             self.transport.connected.append(peer)
-            self.log.connected(peer)
+            self.log._reception.connected(peer)
 
     def _apply(self, log_index: int, term: int, record) -> None:
         if self.apply_raises is not None:
@@ -162,7 +162,7 @@ class Bench:
 
     def receive(self, peer: str, message: AnyMessage, payload: bytes = b"") -> None:
         """A message arrives."""
-        self.loop.call_soon(self.log.received, peer, message, memoryview(payload))
+        self.loop.call_soon(self.log._reception.received, peer, message, memoryview(payload))
         self.run(0.0)
 
     def append(self, term: int, previous: tuple[int, int], records: list[tuple[int, bytes]], commit: int = 0, peer="b"):

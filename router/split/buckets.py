@@ -29,7 +29,7 @@ from engine.rpc.faults import CallFailed, Reason, unavailable
 from router.calls import CALLER_KEY
 from router.chains.behind import Behind
 from router.chains.driven import DrivenChain, OriginalElsewhere, ShortAt
-from router.chains.posting import Splits
+from router.chains.network import Splits
 from router.chains.sending import SentAs
 from router.directory import Directory
 from router.lanes import Lanes

@@ -226,9 +226,7 @@ class Replica:
 
 def abandon(log: RaftLog) -> None:
     """The process of this log is gone: none of its timers and tasks runs any more."""
-    log._running = False
-    if log._timer is not None:
-        log._timer.cancel()
+    log._turns.end()
     if hasattr(log, "_snapshots_in"):
         log._snapshots_in.close()
         log._snapshots_out.close()

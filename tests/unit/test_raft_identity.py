@@ -99,7 +99,7 @@ def test_what_a_peer_held_is_forgotten_with_its_connection(make_bench):
     bench.run()
     bench.acknowledge("b", 1)
     bench.transport.connected.remove("b")
-    bench.log.disconnected("b")
+    bench.log._reception.disconnected("b")
     assert bench.log.status().peers[1].match_index == 0
 
 

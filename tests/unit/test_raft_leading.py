@@ -229,7 +229,7 @@ def test_a_follower_whose_leader_hangs_up_asks_at_once(make_bench):
     bench.append(3, (0, 0), [(3, b"one")], commit=1)
     bench.run(0.01)
     bench.transport.connected.remove("b")
-    bench.log.disconnected("b")
+    bench.log._reception.disconnected("b")
     bench.run(0.12)
     assert len(bench.told(PreVoteRequest)) >= 1
 

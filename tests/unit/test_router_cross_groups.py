@@ -12,7 +12,9 @@ from engine.core.chains.word import State
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import AMOUNT_ALL, Flag, Kind, as_words
 from engine.rpc.faults import Logged, Reason
-from router.chains.posting import BatchRun, Network
+from router.chains.answers import BatchAnswers
+from router.chains.network import Network
+from router.chains.posting import BatchRun
 from router.chains.sending import SentAs
 from tests.fake_groups import FakeGroups
 from tests.fake_network import FakeNetwork, Weather, names_in
@@ -49,11 +51,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
-async def post(router: Network, *rows: bytes, deadline_s: float = 30.0) -> BatchRun:
+async def post(router: Network, *rows: bytes, deadline_s: float = 30.0) -> BatchAnswers:
     loop = asyncio.get_running_loop()
-    batch = BatchRun(as_words(bytearray(b"".join(rows))), router, SentAs((), 1), loop.time() + deadline_s)
-    await batch.run()
-    return batch
+    return await BatchRun(as_words(bytearray(b"".join(rows))), router, SentAs((), 1), loop.time() + deadline_s).run()
 
 
 async def post_and_settle(net: FakeNetwork, router: Network, *rows: bytes) -> list[int]:
@@ -64,7 +64,7 @@ async def post_and_settle(net: FakeNetwork, router: Network, *rows: bytes) -> li
     return batch.results["outcome"].tolist()  # type: ignore[no-any-return]
 
 
-def flags(batch: BatchRun) -> list[int]:
+def flags(batch: BatchAnswers) -> list[int]:
     return batch.results["flags"].tolist()  # type: ignore[no-any-return]
 
 
@@ -283,7 +283,7 @@ async def history(groups: int, seed: int) -> None:
     check_rest(net, groups)
 
 
-def check_same(first: BatchRun, last: BatchRun) -> None:
+def check_same(first: BatchAnswers, last: BatchAnswers) -> None:
     """I3: whatever was told at any time, by any router, is told again."""
     assert not last.stale and {fault.reason for fault in last.faults.values()} <= {"CHAIN_OF_SEVERAL_DECIDERS"}
     for at, outcome in enumerate(first.results["outcome"].tolist()):

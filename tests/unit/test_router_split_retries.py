@@ -7,7 +7,8 @@ import pytest
 
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import AMOUNT_ALL, Flag, Kind
-from router.chains.posting import BatchRun, Network
+from router.chains.answers import BatchAnswers
+from router.chains.network import Network
 from tests.fake_groups import FakeGroups
 from tests.fake_network import FakeNetwork, Weather, names_in
 from tests.model.ledger import Account
@@ -42,7 +43,7 @@ def external(net: FakeNetwork, name: str) -> tuple[int, int, int]:
     )
 
 
-async def post(net: FakeNetwork, router: Network, *rows: bytes, deadline_s: float = 30.0) -> BatchRun:
+async def post(net: FakeNetwork, router: Network, *rows: bytes, deadline_s: float = 30.0) -> BatchAnswers:
     """Post, and what was laid out by an old map again by the newest one."""
     batch = await post_once(router, *rows, deadline_s=deadline_s)
     return await post_once(net.router(net.split), *rows, deadline_s=deadline_s) if batch.stale else batch

@@ -1,4 +1,4 @@
-"""The parts of one replica's log, wired once (`log`) and shared by those who connect them."""
+"""The parts of one replica's log, wired once (`assembly`) and shared by those who connect them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from engine.replication.raft.acks import Acks
 from engine.replication.raft.core import RaftCore
 from engine.replication.raft.election import Election
 from engine.replication.raft.guard import Guard
+from engine.replication.raft.handover import HandOver
 from engine.replication.raft.hashes import StateHashes
 from engine.replication.raft.identity import Membership
 from engine.replication.raft.install import Installer
@@ -26,6 +27,7 @@ class Parts:
     guard: Guard
     acks: Acks
     sender: Sender
+    hand_over: HandOver
     election: Election
     snapshots_out: SnapshotSender
     snapshots_in: SnapshotReceiver
