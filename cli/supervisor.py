@@ -16,6 +16,8 @@ from engine.exit_codes import EngineStopped, ExitCode
 
 READY_S_MAX: Final = 120
 """From start to serving; a first start compiles the kernels, and a large store is rolled forward."""
+LOOK_S: Final = 0.1
+"""How often to look whether a process that does not serve will be started again."""
 STOP_SLACK_S: Final = 10
 """Beyond the time that a process may take to drain."""
 
@@ -54,7 +56,10 @@ class Supervisor:
             child.start(self._fell, self._changed)
 
     async def until_ready(self) -> bool:
-        """Wait until every process serves; False if told to stop before; `EngineStopped` for a failure."""
+        """Wait until every process serves, but for those that stay down: a group does without a minority of replicas.
+
+        False if told to stop before; `EngineStopped` for a failure.
+        """
         serving = asyncio.create_task(self._all_serve())
         over = asyncio.create_task(self._over.wait())
         await asyncio.wait({serving, over}, timeout=READY_S_MAX, return_when=asyncio.FIRST_COMPLETED)
@@ -62,12 +67,14 @@ class Supervisor:
         serving.cancel()
         over.cancel()
         if not ready and not self._over.is_set():
-            words = f"not every process serves after {READY_S_MAX} s: see {self.children[0].log.parent}"
+            silent = ", ".join(child.name for child in self.children if child.gave_up is not None)
+            down = f" ({silent} stayed down, and a group needs a majority of its replicas)" if silent else ""
+            words = f"not every process serves after {READY_S_MAX} s{down}: see {self.children[0].log.parent}"
             raise EngineStopped(ExitCode.UNREACHABLE, words)
         return ready
 
     async def _all_serve(self) -> bool:
-        await asyncio.gather(*(until_serving(child.address) for child in self.children))
+        await asyncio.gather(*(until_settled(child) for child in self.children))
         return True
 
     async def until_over(self) -> None:
@@ -138,6 +145,16 @@ async def run(supervisor: Supervisor, tell: Callable[[str], None], greet: Callab
     finally:
         clean = await supervisor.stop()
     return clean
+
+
+async def until_settled(child: Child) -> None:
+    """Wait until a process serves, or is known to stay down."""
+    serving = asyncio.create_task(until_serving(child.address))
+    try:
+        while not serving.done() and child.gave_up is None:
+            await asyncio.wait({serving}, timeout=LOOK_S)
+    finally:
+        serving.cancel()
 
 
 def write_atomically(path: Path, text: str) -> None:

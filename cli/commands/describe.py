@@ -30,6 +30,8 @@ COLUMNS: Final = (
     "metrics",
 )
 
+OUT_OF_REACH: Final = "out of reach"
+
 
 @click.command()
 @json_option
@@ -45,6 +47,8 @@ def describe(server: Server, as_json: bool) -> None:
     print_table(COLUMNS, rows, numbers=COLUMNS[4:-1])
     for group in answer.groups:
         click.echo(f"group {group.group}: {group.accounts} accounts, {group.open_reservations} open reservations")
+    for replica in (one for group in answer.groups for one in group.replicas if one.HasField("fault")):
+        click.echo(f"note: {fault_sentence(replica.fault)}")
     for difference in answer.differences:
         click.echo(f"note: {difference}")
 
@@ -56,7 +60,7 @@ def _role(replica: ReplicaDescription) -> str:
 def _row(group: GroupDescription, replica: ReplicaDescription) -> list[str]:
     place = [str(group.group), replica.replica, replica.address]
     if replica.HasField("fault"):
-        return [*place, fault_sentence(replica.fault), *[""] * (len(COLUMNS) - 5), replica.metrics_address]
+        return [*place, OUT_OF_REACH, *[""] * (len(COLUMNS) - 5), replica.metrics_address]
     numbers = (
         replica.term,
         replica.last_log_index,

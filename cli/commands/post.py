@@ -1,5 +1,6 @@
 """`posting-engine post`: one transfer."""
 
+import re
 import secrets
 import time
 from typing import Final
@@ -28,9 +29,22 @@ FOLLOWER_KINDS: Final = {
 CODE_MAX: Final = (1 << 16) - 1
 TIMEOUT_S_MAX: Final = (1 << 32) - 1
 ALL: Final = "all"
+NEGATIVE: Final = re.compile(r"-[0-9.]+")
 
 
-@click.command()
+class _WithAmount(click.Command):
+    """Takes a negative amount for what it is, not for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse a negative number with a sentence of its own."""
+        for text in args:
+            if NEGATIVE.fullmatch(text):
+                words = f"{text} is negative: to move money back, swap DEBIT and CREDIT, or use --reverse"
+                raise click.BadParameter(words, ctx=ctx, param_hint="AMOUNT")
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_WithAmount)
 @click.argument("debit", type=ID)
 @click.argument("credit", type=ID)
 @click.argument("amount")

@@ -73,8 +73,11 @@ def _config(
 
 def _greeting(supervisor: Supervisor, path: Path) -> str:
     servers = supervisor.routers or supervisor.nodes
-    counts = f"{_count(len(supervisor.nodes), 'node')} and {_count(len(supervisor.routers), 'router')}"
-    return f"Serving at {servers[0].address}: {counts} of {path}. Ctrl-C stops them."
+    nodes, routers = ([one for one in part if one.gave_up is None] for part in (supervisor.nodes, supervisor.routers))
+    counts = f"{_count(len(nodes), 'node')} and {_count(len(routers), 'router')}"
+    down = ", ".join(child.name for child in supervisor.children if child.gave_up is not None)
+    without = f", without {down}" if down else ""
+    return f"Serving at {servers[0].address}: {counts} of {path}{without}. Ctrl-C stops them."
 
 
 def _count(number: int, noun: str) -> str:

@@ -27,7 +27,7 @@ HASH_DIGITS: Final = 64
 )
 @json_option
 def verify(folder: Path, head: str | None, outcomes: bool, as_json: bool) -> None:
-    """Check a replica's data folder: hashes, every outcome, every balance, every index.
+    """Check a replica's data folder: hashes, every outcome, every balance, every index, every record of its log.
 
     FOLDER is the one that cluster.yml names for the replica; no process may have it open. Nothing is changed. Ends with
     DATA_DAMAGED for bytes that are not what they were, with CHECK_FAILED for anything that does not follow from the
@@ -35,13 +35,17 @@ def verify(folder: Path, head: str | None, outcomes: bool, as_json: bool) -> Non
     """
     noted = _noted(head) if head else None
     # Imported here: `--help` must not wait for the compiled kernels.
+    from engine.replication.inspection import inspect_log  # noqa: PLC0415
+    from engine.service.group_log import LOG_FOLDER  # noqa: PLC0415
     from engine.storage.verify.verify import verify as verify_folder  # noqa: PLC0415
 
     report = verify_folder(folder, noted=noted, outcomes=outcomes)
+    log = inspect_log(folder / LOG_FOLDER, report.head.log_index)
     if as_json:
-        print_json(_json(report))
+        print_json(_json(report) | {"log": log._asdict()})
     else:
         click.echo(report.sentence())
+        click.echo(f"the log's records {log.first_index} to {log.last_index} are sound, up to term {log.term}")
 
 
 def _noted(text: str) -> "Noted":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cli.children import Child
+from cli.supervisor import until_settled
 from engine.exit_codes import ExitCode
 
 WAITS_FOR_SIGTERM = (
@@ -49,6 +50,14 @@ async def test_a_process_whose_data_is_damaged_stays_down(tmp_path: Path) -> Non
     assert one.gave_up == ExitCode.DATA_DAMAGED
     assert one.last_words() == "the log is damaged"
     assert not await one.stop(WAITS_S_MAX)
+
+
+async def test_a_cluster_does_not_wait_for_a_process_that_stays_down(tmp_path: Path) -> None:
+    script = f"raise SystemExit({ExitCode.DATA_MISSING:d})"
+    one = Child("node", [sys.executable, "-c", script], group=0, address="127.0.0.1:1", log=tmp_path / "node.log")
+    one.start(lambda *_: None)
+    await asyncio.wait_for(until_settled(one), WAITS_S_MAX)
+    assert one.gave_up == ExitCode.DATA_MISSING
 
 
 async def test_a_process_that_does_not_stop_is_killed_at_the_deadline(tmp_path: Path) -> None:

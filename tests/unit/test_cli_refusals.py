@@ -1,7 +1,9 @@
 """What a refused command says: what happened, why, and what to do."""
 
 import pytest
+from click.testing import CliRunner
 
+from cli.main import posting_engine
 from cli.refusals import refused_command, refused_transfer
 from engine.exit_codes import ExitCode
 from postingengine.v1.outcomes import Outcome
@@ -28,3 +30,9 @@ def test_a_conflict_does_not_say_that_the_first_body_was_refused() -> None:
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one >= 10])
 def test_every_refusal_has_a_meaning(outcome: Outcome) -> None:
     assert "posting-engine errors" not in str(refused_command(ID, outcome))
+
+
+def test_a_negative_amount_is_told_how_to_move_money_back() -> None:
+    told = CliRunner().invoke(posting_engine, ["post", "name:a", "name:b", "-3.50"])
+    assert told.exit_code == ExitCode.USAGE
+    assert "-3.50 is negative: to move money back" in told.output

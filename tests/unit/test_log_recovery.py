@@ -108,7 +108,7 @@ def test_a_flipped_byte_that_no_record_needs_changes_nothing() -> None:
 
 def test_damage_says_where_and_what_to_do() -> None:
     image = closed_log(5)
-    with pytest.raises(EngineStopped, match=r"segment-0000000001 is damaged at byte \d+; nothing was changed: restore"):
+    with pytest.raises(EngineStopped, match=r"segment-0000000001 is damaged at byte \d+; nothing was changed: replace"):
         open_log(MemoryDisk(flipped(image, segment_path(1), 400)))
 
 

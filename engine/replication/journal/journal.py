@@ -309,8 +309,8 @@ class SegmentedLog:
         if header is None or header.log_index != index or header.length != length:
             raise EngineStopped(
                 ExitCode.DATA_DAMAGED,
-                f"{self._files.path_of(number)} is damaged at byte {offset}; restore this replica from a backup, or"
-                " replace it",
+                f"{self._files.path_of(number)} is damaged at byte {offset}; replace this replica, or, if its group"
+                " has no other, restore it from a backup",
             )
         return data[RECORD_HEADER_BYTES:], header.payload_crc
 

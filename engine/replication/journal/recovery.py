@@ -222,7 +222,8 @@ def _store_again(files: SegmentFiles, numbers: list[int], first: int, end: int) 
 
 def _damaged(what: str) -> EngineStopped:
     return EngineStopped(
-        ExitCode.DATA_DAMAGED, f"{what}; nothing was changed: restore this replica from a backup, or replace it"
+        ExitCode.DATA_DAMAGED,
+        f"{what}; nothing was changed: replace this replica, or, if its group has no other, restore it from a backup",
     )
 
 
