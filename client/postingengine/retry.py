@@ -37,6 +37,14 @@ def pause_s(told: Told, failures: int, servers: int) -> float:
     return min(BACKOFF_FIRST_S * 2.0**doublings, BACKOFF_S_MAX) * random.uniform(0.5, 1.0)
 
 
+def without_answer(told: Told, before: Told | None) -> Told:
+    """Return what to tell of an attempt that was cut off by the deadline: what the engine said to one before it."""
+    if told.reason or told.code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+        return told
+    said = f"; an attempt before was told: {before.message}" if before is not None else ""
+    return told._replace(message=f"no answer came within the deadline{said}")
+
+
 class Attempts:
     """The attempts of one call; `deadline_s` is on the loop's clock."""
 
@@ -45,6 +53,7 @@ class Attempts:
         self._endpoints, self._deadline_s, self._changes = endpoints, deadline_s, changes
         self._loop = asyncio.get_running_loop()
         self.count, self.may_be_logged = 0, False
+        self._engine_told: Told | None = None
 
     async def call(self, path: str, request_of: Callable[[int], bytes]) -> bytes:
         """Call a unary method until it answers; `request_of(attempt)` is the serialised request. Raises `Fault`.
@@ -72,7 +81,10 @@ class Attempts:
         """Wait until it is time to ask again; raises the fault if there is no time left, or no use."""
         self.may_be_logged |= self._changes and told.may_be_logged
         pause = pause_s(told, failures, len(self._endpoints))
+        if told.reason:
+            self._engine_told = told
         if not told.is_transient or pause + ATTEMPT_S_MIN >= self.left_s():
+            told = without_answer(told, self._engine_told)
             raise fault_of(told, outcome_unknown=self.may_be_logged, attempts=self.count)
         self._endpoints.leave(endpoint)
         await asyncio.sleep(pause)

@@ -19,6 +19,8 @@ from postingengine import (
     Unavailable,
     new_id,
 )
+from postingengine.faults import Told
+from postingengine.retry import without_answer
 from tests.client_fakes import FakePosting, serving
 
 A, B = bytes([1]) * 16, bytes([2]) * 16
@@ -135,6 +137,16 @@ async def test_an_answer_that_never_comes_leaves_the_outcome_unknown_at_the_dead
         with pytest.raises(DeadlineExceeded) as caught:
             await client.post(A, B, 5, ledger=1, timeout_s=0.2)
     assert caught.value.outcome_unknown
+
+
+async def test_a_deadline_that_cuts_an_attempt_off_tells_what_the_engine_said_before() -> None:
+    cut_off = Told(grpc.StatusCode.DEADLINE_EXCEEDED, "Stream removed")
+    before = Told(grpc.StatusCode.RESOURCE_EXHAUSTED, "the disk is nearly full", "DISK_FULL", "no")
+    told = without_answer(cut_off, before)
+    assert told.message == "no answer came within the deadline; an attempt before was told: the disk is nearly full"
+    assert told.code is grpc.StatusCode.DEADLINE_EXCEEDED and told.may_be_logged
+    assert without_answer(cut_off, None).message == "no answer came within the deadline"
+    assert without_answer(before, before) is before
 
 
 async def test_each_post_has_its_own_deadline_in_a_shared_call() -> None:
