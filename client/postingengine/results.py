@@ -70,6 +70,12 @@ class Result(NamedTuple):
         """The id as a `uuid.UUID`."""
         return uuid.UUID(bytes=self.id)
 
+    def __repr__(self) -> str:
+        """Say it as people read it: the outcome, the id as a UUID, and what is not as usual."""
+        marks = [name for name in ("replayed", "in_flight") if getattr(self, name)]
+        place = [f"group={self.group}", f"position={self.position}"]
+        return f"Result({', '.join([self.outcome.name, f'id={self.uuid}', *place, *marks])})"
+
 
 def result_of(id: bytes, position: int, timestamp: int, outcome: int, flags: int, group: int) -> Result:
     """Build a result from the fields of a packed one."""

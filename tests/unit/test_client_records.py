@@ -7,7 +7,7 @@ import pytest
 
 from engine.core.known import RESULT
 from engine.core.records import CALLER_TRANSFER_KINDS, RECORD, AccountFlag, Flag
-from postingengine import Account, Transfer
+from postingengine import Account, Outcome, Result, Transfer
 from postingengine import AccountFlag as ClientAccountFlag
 from postingengine import Flag as ClientFlag
 from postingengine import Kind as ClientKind
@@ -77,6 +77,14 @@ def test_a_value_that_does_not_fit_is_refused_by_name(field: str, value: object)
     with pytest.raises(ValueError, match=field):
         one = transfer(**{field: value})
         pack_transfer(one, one.amount)  # type: ignore[arg-type]
+
+
+def test_a_result_reads_as_people_would_say_it() -> None:
+    posted = Result(bytes(15) + b"\7", Outcome.POSTED, 5, 1, 14, 1)
+    conflict = Result(bytes(15) + b"\7", Outcome.ID_REUSED_WITH_DIFFERENT_AMOUNT, 0, 1, (1 << 64) - 1, 0)
+    name = "00000000-0000-0000-0000-000000000007"
+    assert repr(posted) == f"Result(POSTED, id={name}, group=1, position=14, replayed)"
+    assert repr(conflict) == f"Result(ID_REUSED_WITH_DIFFERENT_AMOUNT, id={name}, group=1, position=None)"
 
 
 @pytest.mark.parametrize(("field", "value"), [("ledger", "EUR"), ("ledger", True), ("code", 1.0), ("code", 65536)])
