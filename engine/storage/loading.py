@@ -16,7 +16,7 @@ from engine.core.kernel.open_chains import know_bodies
 from engine.core.known import Known, nothing_known, of_one_group
 from engine.core.records import Kind, Words
 from engine.storage.chain_words import WordReader, rows_named
-from engine.storage.ids.known_ids import Followed, KnownIds
+from engine.storage.ids.known_ids import Followed, KnownIds, Named
 from engine.storage.journal import Journal
 from engine.storage.step_rows import IS_LATER, STEP_SHIFT, StepRows
 from engine.storage.stored_rows import StoredRows
@@ -45,7 +45,10 @@ class Loader:
 
         spared: rows, shape (n,), whose ids need not be looked for, unless some row follows another.
         """
-        named = self._ids.find(batch, spared)
+        return self.known(batch, self._ids.find(batch, spared))
+
+    def known(self, batch: Words, named: Named) -> Known:
+        """Return what is known about the ids in a batch, shape (n, 16), from what `KnownIds` found of them."""
         creates, created_at = self._created(batch) if named.creates else (_NONE, _NO_POSITIONS)
         own, followed = named.own, named.followed
         if not len(own.numbers) and not len(followed.numbers) and not len(creates):

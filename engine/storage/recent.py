@@ -2,7 +2,7 @@
 
 A commit or a retry mostly comes soon after what it follows, and the views read every block once: most look-ups end here
 without touching LMDB, whose pages then never become part of this process's memory. Blocks are appended and dropped by
-the apply thread; any thread may read, as a block is immutable bytes and lists are replaced, never cut short.
+the apply thread; any thread may read, as a block does not change and lists are replaced, never cut short.
 """
 
 from bisect import bisect_right
@@ -21,7 +21,8 @@ class PackedBlock(NamedTuple):
 
     first_position: int
     log_index: int
-    data: bytes
+    data: bytes | memoryview
+    """Read-only."""
 
 
 class Kept(NamedTuple):

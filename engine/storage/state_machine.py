@@ -23,11 +23,11 @@ from engine.core.settings import decode_settings
 from engine.core.steps import apply_steps
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.answering import Answering
-from engine.storage.block import encode_block
+from engine.storage.block import Room, encode_block, room_for
 from engine.storage.checkpoint import Checkpoints
 from engine.storage.environment import forget_pages, writing
 from engine.storage.head import Head, write_head
-from engine.storage.ids.known_ids import KnownIds, Later, later_of
+from engine.storage.ids.known_ids import KnownIds, Later, Named, later_of
 from engine.storage.loading import Loader
 from engine.storage.open_chains import OpenChain, open_chains, overdue_holds
 from engine.storage.recent import PackedBlock
@@ -185,10 +185,13 @@ class StateMachine:
             return self._apply_steps(log_index, term, record)
         if record.kind == RecordKind.SETTINGS:
             applied = apply_settings(self.book, decode_settings(record.extra), record.timestamp_ns)
-        else:
-            batch = np.array(record.rows)
-            applied = apply_events(self.book, batch, self.loader.load(batch), record.timestamp_ns)
-        self._append(log_index, term, record.preamble, record.extra, applied, None)
+            self._append(log_index, term, record, applied)
+            return applied.results
+        room = room_for(len(record.preamble), len(record.rows))
+        room.rows[:] = record.rows
+        met = self._ids.meet(room.rows)
+        applied = apply_events(self.book, room.rows, self.loader.known(room.rows, met), record.timestamp_ns)
+        self._append(log_index, term, record, applied, room, met=met)
         return applied.results
 
     def _apply_steps(self, log_index: int, term: int, record: LogRecord) -> StepAnswers:
@@ -196,7 +199,7 @@ class StateMachine:
         applied = apply_steps(self.book, steps, self.loader.load_steps(steps), record.timestamp_ns)
         changed = steps.steps if applied.changed.all() else steps.steps[applied.changed]
         later = later_of(changed, self.book.next_position)
-        self._append(log_index, term, record.preamble, applied.extra, applied, later)
+        self._append(log_index, term, record._replace(extra=applied.extra), applied, later=later)
         return self.answering.complete(steps.steps, applied.answers, applied.changed)
 
     def _decode_steps(self, log_index: int, record: LogRecord) -> StepRecord:
@@ -211,23 +214,26 @@ class StateMachine:
         self,
         log_index: int,
         term: int,
-        preamble: bytes,
-        extra: bytes,
+        record: LogRecord,
         applied: Applied | AppliedSteps,
-        later: Later | None,
+        room: Room | None = None,
+        *,
+        later: Later | None = None,
+        met: Named | None = None,
     ) -> None:
-        """Make the journal's next block of what was applied, and know its ids."""
+        """Make the journal's next block of what was applied, in `room` where it was, and know its ids."""
         position = self.book.next_position - len(applied.rows)
         data, digest = encode_block(
             applied,
-            preamble=preamble,
-            extra=extra,
+            preamble=record.preamble,
+            extra=record.extra,
             log_index=log_index,
             term=term,
             first_position=position,
             previous=self._head.hash,
+            room=room,
         )
-        self._ids.add(applied.rows, position, later)
+        self._ids.add(applied.rows, position, later, met)
         self.watch(applied.rows)
         self._recent.append(PackedBlock(position, log_index, data))
         self._unsaved_bytes += len(data)

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from engine.core.chains.step_answers import ANSWER, ON_RECORD
 from engine.core.chains.word import Step
-from engine.core.known import RESULT
 from engine.core.outcomes import Outcome, ResultFlag
 from engine.core.records import Kind, Words
 from engine.service.flight import Results
 from engine.service.metrics.histogram import Histogram
+from engine.service.submission import words_of_results
 
 ASIDE_ROWS_MAX: Final = 1 << 14
 ASIDE_RECORDS_MAX: Final = 512
@@ -22,6 +22,11 @@ _CONFLICT_FIRST: Final = int(Outcome.ID_REUSED_WITH_DIFFERENT_KIND)
 _CONFLICT_LAST: Final = 39
 _KIND_AND_OUTCOME: Final = np.uint64(0xE000_FFFF_00FF_0000)
 """Of word 15 of a journal row: step (3 bits), outcome, kind."""
+_OUTCOME_WORD: Final = 2
+_OUTCOME_AND_FLAGS: Final = np.uint64(0xFFFF_FFFF)
+"""Of that word of a `RESULT`."""
+_FREQUENT_MAX: Final = 8
+"""So many different words are looked for one by one: mostly there is one."""
 
 
 class Sort(NamedTuple):
@@ -45,7 +50,7 @@ class Tally:
         """Items whose id is taken by another body."""
         self._rows: dict[int, int] = {}
         self._aside_meta: list[npt.NDArray[np.uint64]] = []
-        self._aside_results: list[npt.NDArray[np.void]] = []
+        self._aside_results: list[npt.NDArray[np.uint64]] = []
         self._aside_answers: list[npt.NDArray[np.void]] = []
         self._aside_rows = self._aside_records = 0
 
@@ -58,7 +63,7 @@ class Tally:
         """Put what one record's callers are told aside, and note how long it took."""
         self.apply_times.observe(seconds)
         if isinstance(results, np.ndarray):
-            self._aside_results.append(results)
+            self._aside_results.append(words_of_results(results)[:, _OUTCOME_WORD])
         else:
             self._aside_answers.append(results.answers)
         self._aside_records += 1
@@ -72,20 +77,30 @@ class Tally:
 
     def _add_up(self) -> None:
         if self._aside_meta:
-            found, counts = np.unique(np.concatenate(self._aside_meta) & _KIND_AND_OUTCOME, return_counts=True)
-            for meta, count in zip(found.tolist(), counts.tolist(), strict=True):
+            for meta, count in _counted(np.concatenate(self._aside_meta) & _KIND_AND_OUTCOME):
                 self._rows[meta] = self._rows.get(meta, 0) + count
         if self._aside_results:
-            # Joined as bytes: NumPy joins structured arrays field by field.
-            results = np.frombuffer(b"".join([one.tobytes() for one in self._aside_results]), RESULT)
-            outcomes = results["outcome"]
-            self.replays += int(np.count_nonzero(results["flags"] & np.uint16(ResultFlag.REPLAYED)))
-            self.conflicts += int(np.count_nonzero((outcomes >= _CONFLICT_FIRST) & (outcomes <= _CONFLICT_LAST)))
+            for word, count in _counted(np.concatenate(self._aside_results) & _OUTCOME_AND_FLAGS):
+                self.replays += count if word >> 16 & ResultFlag.REPLAYED else 0
+                self.conflicts += count if _CONFLICT_FIRST <= word & 0xFFFF <= _CONFLICT_LAST else 0
         if self._aside_answers:
             answers = np.frombuffer(b"".join([one.tobytes() for one in self._aside_answers]), ANSWER)
             self.replays += int(np.count_nonzero(answers["flags"] & ON_RECORD))
         self._aside_meta, self._aside_results, self._aside_answers = [], [], []
         self._aside_rows = self._aside_records = 0
+
+
+def _counted(words: npt.NDArray[np.uint64]) -> list[tuple[int, int]]:
+    """Return each of the words once, and how often it is there: the frequent ones without sorting."""
+    found: list[tuple[int, int]] = []
+    for _ in range(_FREQUENT_MAX):
+        if not len(words):
+            return found
+        others = words[words != words[0]]
+        found.append((int(words[0]), len(words) - len(others)))
+        words = others
+    values, counts = np.unique(words, return_counts=True)
+    return found + list(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _sort(meta: int) -> Sort:

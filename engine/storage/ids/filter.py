@@ -75,6 +75,34 @@ def _probe(segment: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], maybe:
         maybe[0] = True
 
 
+@entry(f"i8({_SEGMENT}, {_KEYS}, b1[::1])")
+def _meet(segment: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], maybe: npt.NDArray[np.bool_]) -> int:
+    """As `_probe`, then insert the keys that were not there, while their blocks are at hand; return how many."""
+    blocks = np.uint64(len(segment))
+    touched, inserted = _NONE, 0
+    for start in range(0, len(keys), _AHEAD):
+        end = min(start + _AHEAD, len(keys))
+        for number in range(start, end):  # as in `_probe`
+            touched |= segment[((keys[number] >> _SHIFT_32) * blocks) >> _SHIFT_32, 0]
+        for number in range(start, end):
+            key = keys[number]
+            if key == _NONE:
+                continue
+            block = ((key >> _SHIFT_32) * blocks) >> _SHIFT_32
+            bits = (key * _MIX) >> _FIRST_BITS
+            missing = _NONE
+            for word in range(_WORDS):
+                bit = _ONE << (bits & _BIT_MASK)
+                missing |= ~segment[block, word] & bit
+                segment[block, word] |= bit
+                bits >>= _BITS
+            inserted += int(missing != _NONE and not maybe[number])
+            maybe[number] |= missing == _NONE
+    if touched == _NEVER:  # as in `_insert`
+        segment[0, 0] |= _ONE
+    return inserted
+
+
 class IdFilter:
     """A set of u64 keys (never 0) that forgets nothing and sometimes claims to hold what it does not."""
 
@@ -105,6 +133,19 @@ class IdFilter:
         maybe = np.zeros(len(keys), np.bool_)
         for segment in self._segments:
             _probe(segment, keys, maybe)
+        return np.flatnonzero(maybe)
+
+    def meet(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return what `maybe` does, and insert the keys in the same pass: those that were there take no room."""
+        if len(keys) > self._free:
+            found = self.maybe(keys)
+            strangers = np.delete(keys, found)
+            self.insert(strangers[strangers != _NONE])
+            return found
+        maybe = np.zeros(len(keys), np.bool_)
+        for segment in self._segments[:-1]:
+            _probe(segment, keys, maybe)
+        self._free -= _meet(self._segments[-1], keys, maybe)
         return np.flatnonzero(maybe)
 
 

@@ -15,7 +15,7 @@ from engine.core.chains.step_record import step_words
 from engine.core.chains.word import Step
 from engine.core.events import plain
 from engine.core.known import Ended
-from engine.core.records import Words
+from engine.core.records import Kind, Words
 from engine.storage.block import Block
 from engine.storage.compiled import entry
 from engine.storage.ids.entries import (
@@ -71,6 +71,10 @@ class Named(NamedTuple):
     """By the ids that they follow."""
     creates: int
     """CREATE_ACCOUNTs in the batch: their ids are not transfers'."""
+    keys: npt.NDArray[np.uint64]
+    """Shape (n,): fingerprints of the records' own ids; 0 for kinds that have none."""
+    followers: int
+    """Records that follow another."""
 
 
 class Later(NamedTuple):
@@ -122,20 +126,26 @@ class KnownIds:
         """End the background thread."""
         self.stored.close()
 
-    def add(self, rows: Words, first_position: int, later: Later | None = None) -> None:
-        """Add the rows of one block, shape (k, 16), and its later steps; blocks come in order."""
+    def add(self, rows: Words, first_position: int, later: Later | None = None, met: Named | None = None) -> None:
+        """Add the rows of one block, shape (k, 16), and its later steps; blocks come in order.
+
+        met: what `meet` said of the batch that became the rows, behind any that expired.
+        """
         most = max(newest.count for newest in self._newest.values())
         if most and most + len(rows) > self._entries_max:
             self.stored.queue({family: newest.take() for family, newest in self._newest.items()}, first_position)
         self._end_position = first_position + len(rows)
-        ids, followed = self._room(len(rows))
-        count = id_entries(rows, np.uint64(first_position), self._seed, ids)
-        self._filter.insert(np.ascontiguousarray(ids[:count, 0]))
-        self._newest[Family.IDS].insert(ids, count)
+        if met is not None and _is_whole(rows, met):
+            self._newest[Family.IDS].insert_ids(met.keys, first_position)
+            if not met.followers:
+                return
+        else:
+            self._add_ids(rows, first_position, met)
         if later is not None and len(later.positions):
             # Their keys are in the filter: chains are known by these ids since they were secured.
             entries = np.stack((self._keys_of(later.chain_ids), later.positions), axis=1)
             self._newest[Family.IDS].insert(entries, len(entries))
+        followed = self._room(Family.FOLLOWED, len(rows))
         count = followed_entries(rows, np.uint64(first_position), self._seed, followed)
         if count:
             self._newest[Family.FOLLOWED].insert(followed, count)
@@ -155,11 +165,18 @@ class KnownIds:
         followers, creates = fingerprints(batch, self._seed, own, followed)
         if spared is not None and not followers:
             own[spared] = 0  # as of a kind that has no id
-        return Named(self._find_known(own), self._find_known(followed) if followers else _NOTHING, creates)
+        return self._named(own, followed if followers else None, self._filter.maybe(own), creates, followers)
+
+    def meet(self, batch: Words) -> Named:
+        """As `find`, for a batch that is applied next: its ids are in the filter from now on."""
+        own, followed = np.empty(len(batch), np.uint64), np.empty(len(batch), np.uint64)
+        followers, creates = fingerprints(batch, self._seed, own, followed)
+        return self._named(own, followed if followers else None, self._filter.meet(own), creates, followers)
 
     def find_ids(self, ids: Words) -> Found:
         """Find transfers by ids of shape (n, 2), as `find` does."""
-        return self._find_known(self._keys_of(ids))
+        keys = self._keys_of(ids)
+        return self._find_known(keys, self._filter.maybe(keys))
 
     def followed(self, ids: Words) -> Followed:
         """Tell what became of the transfers with `ids`, shape (n, 2)."""
@@ -176,8 +193,26 @@ class KnownIds:
         fingerprints_of(ids, self._seed, keys)
         return keys
 
-    def _find_known(self, keys: npt.NDArray[np.uint64]) -> Found:
-        maybe = self._filter.maybe(keys)
+    def _named(
+        self,
+        own: npt.NDArray[np.uint64],
+        followed: npt.NDArray[np.uint64] | None,
+        maybe: npt.NDArray[np.int64],
+        creates: int,
+        followers: int,
+    ) -> Named:
+        found = _NOTHING if followed is None else self._find_known(followed, self._filter.maybe(followed))
+        return Named(self._find_known(own, maybe), found, creates, own, followers)
+
+    def _add_ids(self, rows: Words, first_position: int, met: Named | None) -> None:
+        ids = self._room(Family.IDS, len(rows))
+        count = id_entries(rows, np.uint64(first_position), self._seed, ids)
+        if met is None:
+            self._filter.insert(np.ascontiguousarray(ids[:count, 0]))
+        self._newest[Family.IDS].insert(ids, count)
+
+    def _find_known(self, keys: npt.NDArray[np.uint64], maybe: npt.NDArray[np.int64]) -> Found:
+        """Find those of the keys that the filter lets pass, `maybe`."""
         if not len(maybe):
             return _NOTHING
         found = self._find_in(Family.IDS, keys[maybe])
@@ -193,10 +228,15 @@ class KnownIds:
                 return Found(numbers[:end], entries[:end])
             room = end
 
-    def _room(self, rows: int) -> tuple[Words, Words]:
-        if len(self._scratch[Family.IDS]) < rows:
-            self._scratch = {family: np.empty((2 * rows, width), np.uint64) for family, width in WIDTH.items()}
-        return self._scratch[Family.IDS], self._scratch[Family.FOLLOWED]
+    def _room(self, family: Family, rows: int) -> Words:
+        if len(self._scratch[family]) < rows:
+            self._scratch[family] = np.empty((2 * rows, WIDTH[family]), np.uint64)
+        return self._scratch[family]
+
+
+def _is_whole(rows: Words, met: Named) -> bool:
+    """Whether the rows are all records of the batch that was met, in their order: none expired, all stored."""
+    return len(rows) == len(met.keys) > 0 and (int(rows[0, 15]) >> 16) & 0xFF != Kind.EXPIRE
 
 
 def later_of_block(block: Block) -> Later | None:

@@ -59,6 +59,22 @@ def _insert(slots: Words, shift: np.uint64, entries: Words, count: int) -> int:
     return taken
 
 
+@entry(f"i8({_WORDS}, u8, u8[::1], u8)")
+def _insert_ids(slots: Words, shift: np.uint64, keys: npt.NDArray[np.uint64], first_position: np.uint64) -> int:
+    """Put `IDS` entries of consecutive positions into the table, none where a key is 0; return how many."""
+    taken = 0
+    for number in range(len(keys)):
+        key = keys[number]
+        if key == _ZERO:
+            continue
+        slot = key >> shift
+        while slots[slot, 0] != _ZERO:
+            slot += _ONE
+        slots[slot, 0], slots[slot, 1] = key, first_position + np.uint64(number)
+        taken += 1
+    return taken
+
+
 @entry(f"i8({_WORDS}, u8, u8[::1], i8[::1], {_WORDS}, i8)")
 def _find(
     slots: Words, shift: np.uint64, keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64], found: Words, at: int
@@ -113,9 +129,13 @@ class NewestEntries:
 
     def insert(self, entries: Words, count: int) -> None:
         """Add the first `count` entries, shape (>= count, width)."""
-        while (self.count + count) * 4 > self._home_slots * 3:
-            self._grow()
+        self._ensure_room(count)
         self.count += _insert(self._slots, self._shift, entries, count)
+
+    def insert_ids(self, keys: npt.NDArray[np.uint64], first_position: int) -> None:
+        """Add an `IDS` entry for each key that is not 0, shape (n,): of positions from `first_position` on."""
+        self._ensure_room(len(keys))
+        self.count += _insert_ids(self._slots, self._shift, keys, np.uint64(first_position))
 
     def find(self, keys: npt.NDArray[np.uint64], numbers: npt.NDArray[np.int64], found: Words, at: int) -> int:
         """As `find_entries` of the sorted runs, in this table."""
@@ -145,6 +165,10 @@ class NewestEntries:
         entries = np.empty((self.count + 1, self._width), np.uint64)
         _extract(self._slots, entries)
         return entries[: self.count]
+
+    def _ensure_room(self, count: int) -> None:
+        while (self.count + count) * 4 > self._home_slots * 3:
+            self._grow()
 
     def _grow(self) -> None:
         entries = self._in_order()

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
 
 from engine.core.book import Book
 from engine.core.chains.step_record import Sides
@@ -91,8 +92,13 @@ def _account(
 
 
 @entry(
-    "i8(u8[:, ::1], u2[:, ::1], u8, u8, u8[::1], u8[:, ::1], u8, u4[::1], u4[::1], u4[::1], u8[:, ::1], u8[::1], "
-    "b1[::1], i8)"
+    types.int64(
+        types.Array(types.uint64, 2, "C", readonly=True),
+        *(types.uint16[:, ::1], types.uint64, types.uint64),
+        *(types.uint64[::1], types.uint64[:, ::1], types.uint64),
+        *(types.uint32[::1], types.uint32[::1], types.uint32[::1]),
+        *(types.uint64[:, ::1], types.uint64[::1], types.boolean[::1], types.int64),
+    )
 )
 def _collect(
     rows: Words,
@@ -157,7 +163,7 @@ class Tail:
         self._ensure_room(len(rows))
         tables = book.tables  # once: the apply thread replaces it as a whole when tables grow
         count = _collect(
-            np.array(rows),
+            rows if rows.flags.aligned else np.array(rows),
             _NO_SIDES if steps is None else np.array(steps.sides),
             np.uint64(book.group),
             np.uint64(self.end_position - self.first_position),
