@@ -19,6 +19,7 @@ from engine.storage.block import (
     check_block,
     decode_block,
     encode_block,
+    room_for,
 )
 from tests.storage_histories import opened
 
@@ -36,7 +37,7 @@ def applied(rows: int = 3, requested: int = 1) -> Applied:
     )
 
 
-def encoded(rows: int = 3, requested: int = 1, extra: bytes = b"") -> tuple[bytes, bytes]:
+def encoded(rows: int = 3, requested: int = 1, extra: bytes = b"") -> tuple[bytes | memoryview, bytes]:
     return encode_block(
         applied(rows, requested),
         preamble=PREAMBLE,
@@ -79,6 +80,27 @@ def test_any_flipped_byte_is_found() -> None:
         damaged[at] ^= 1
         with pytest.raises(BlockDamaged):
             check_block(bytes(damaged), GENESIS_HASH)
+
+
+@pytest.mark.parametrize("stored", [16, 15, 3])
+def test_a_block_of_rows_in_their_place_is_the_one_that_is_joined(stored: int) -> None:
+    room = room_for(len(PREAMBLE), 16)
+    room.rows[:] = applied(16).rows
+    blocks = [
+        encode_block(
+            applied(16, 0)._replace(rows=rows[:stored]),
+            preamble=PREAMBLE,
+            extra=b"",
+            log_index=9,
+            term=2,
+            first_position=40,
+            previous=GENESIS_HASH,
+            room=given,
+        )
+        for rows, given in ((applied(16).rows, None), (room.rows, room), (applied(16).rows, room))
+    ]
+    assert blocks[0] == blocks[1] == blocks[2]
+    assert isinstance(blocks[1][0], memoryview) == (stored > 3)  # else it would keep the whole room for a few rows
 
 
 @pytest.mark.parametrize("length", [0, HEADER_BYTES - 1, HEADER_BYTES, -1])

@@ -247,6 +247,40 @@ def test_the_filter_never_misses_and_seldom_errs() -> None:
     assert len(ids.maybe(strangers)) < 0.005 * len(strangers)
 
 
+def test_meeting_keys_in_the_filter_is_asking_and_inserting_and_what_is_there_takes_no_room() -> None:
+    rng = np.random.default_rng(6)
+    keys = rng.integers(1, 1 << 63, 3000, dtype=np.uint64)
+    met, asked = IdFilter(0, 1 << 10), IdFilter(0, 1 << 10)
+    for start in range(0, 3000, 300):
+        batch = np.concatenate((keys[start : start + 300], np.zeros(3, np.uint64)))
+        expected = asked.maybe(batch)
+        found = met.meet(batch)
+        assert set(expected) <= set(found)  # more: what looks like another one of the batch
+        assert len(found) < 20
+        assert (found < 300).all()
+        asked.insert(np.delete(batch[:300], expected[expected < 300]))
+    segments = met.segments
+    for _ in range(20):
+        assert len(met.meet(keys)) == len(keys)
+    assert (met.segments, len(met.maybe(keys))) == (segments, len(keys))
+
+
+@pytest.mark.parametrize("first_kind", [Kind.POST, Kind.EXPIRE])
+def test_ids_met_are_found_at_the_rows_that_they_became(ids: Ids, first_kind: Kind) -> None:
+    batch = rows_of(np.arange(1, 9, dtype=np.uint64))
+    met = ids.known.meet(batch)
+    assert not len(met.own.numbers)
+    rows = batch.copy()
+    if first_kind is Kind.EXPIRE:  # one record expired something, and did not store its last row
+        rows[1:] = batch[:-1]
+        rows[:1] = rows_of(np.array([77], np.uint64), Kind.EXPIRE)
+    ids.known.add(rows, 0, met=met)
+    found = ids.known.find(batch).own
+    shift = 1 if first_kind is Kind.EXPIRE else 0
+    assert found.numbers.tolist() == list(range(8 - shift))
+    assert found.entries[:, 1].tolist() == list(range(shift, 8))
+
+
 def test_the_key_of_kinds_without_ids_is_never_in_the_filter() -> None:
     assert not len(IdFilter(0, 64).maybe(np.zeros(5, np.uint64)))
 

@@ -14,7 +14,9 @@ import pytest
 from engine.core.records import RECORD, Kind, as_records
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.storage.state_machine import StateMachine
+from engine.storage.views.run import Section, build_run, entries_of
 from engine.storage.views.statements import TIME_MAX, Basis, Page, Posted, Resume
+from engine.storage.views.tail import Movements
 from engine.storage.views.views import Views
 from tests.storage_histories import ROOMY, History, apply_all, opened, record_of
 
@@ -266,3 +268,28 @@ def test_views_that_fail_say_so_and_let_nobody_wait(sample: Sample, tmp_path: Pa
 def test_a_place_to_resume_at_of_another_length_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="bytes"):
         Resume.unpack(data)
+
+
+@pytest.mark.parametrize("accounts", [1, 2000, 5_000_000])
+def test_entries_of_a_run_lie_by_account_in_the_order_of_the_journal_with_their_sums(accounts: int) -> None:
+    rng = np.random.default_rng(accounts)
+    debited, credited = rng.integers(0, accounts, (2, 3000)).astype(np.uint32)
+    amounts = rng.integers(0, 1 << 63, (3000, 2), dtype=np.uint64)
+    amounts[:, 1] &= np.uint64(0xFFFF)
+    movements = Movements(
+        np.arange(3000, dtype=np.uint32) * np.uint32(2), debited, credited, amounts, amounts[:, 0], debited < 0
+    )
+    sections = build_run(movements)
+    told = [(account, entry) for entry, pair in enumerate(zip(credited, debited, strict=True)) for account in pair]
+    expected = [(account, entry * 4 + side % 2) for side, (account, entry) in enumerate(told)]
+    expected.sort()
+    assert sections[Section.ENTRIES].tolist() == [entry for _, entry in expected]
+    assert sections[Section.ACCOUNTS].tolist() == sorted({account for account, _ in expected})
+    for account in sections[Section.SUM_ACCOUNTS].tolist():
+        listed = entries_of(sections, account, 0)
+        total = [0, 0]
+        for entry in listed.entries.tolist():
+            low, high = amounts[entry // 4].tolist()
+            total[0 if entry & 1 else 1] += low | high << 64
+        low, high, credits_low, credits_high = listed.sums[-1].tolist()
+        assert [low | high << 64, credits_low | credits_high << 64] == total
