@@ -89,8 +89,11 @@ async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, 
         router_after = cluster.router_usage()
         disk = cluster.data_bytes()
         turns = pairs_in_turn(ACCOUNTS, options.singles)
+        marks = [_cpu_s(cluster)]
         singles = await post_singles(cluster.router, ids, turns, LEDGER, in_flight=SINGLES_IN_FLIGHT)
+        marks.append(_cpu_s(cluster))
         idle = await post_one_by_one(cluster.router, ids, turns[: options.idle_posts], LEDGER)
+        marks.append(_cpu_s(cluster))
         found = await balances(stub, ids)
     expected = expected_balances(batches, ids) + singles.moved + idle.moved
     cpu = [(b.cpu_s - a.cpu_s) / bulk.posted * 1e6 for a, b in zip(before, after, strict=True)]
@@ -101,12 +104,28 @@ async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, 
         "router_cpu_us_per_transfer": round(router_cpu / bulk.posted * 1e6, 3),
         "client_cpu_us_per_transfer": round((client_after - client_before) / bulk.posted * 1e6, 3),
         **_single_figures(singles, idle),
+        f"in_flight_{SINGLES_IN_FLIGHT}_cpu_us": _cpu_each(marks[0], marks[1], singles.posted / 1e6),
+        "idle_post_cpu_us": _cpu_each(marks[1], marks[2], idle.posted / 1e6),
         "rss_mb_per_replica": round(max(one.rss_mb for one in after)),
         "bytes_on_disk_per_transfer": round(disk / len(cluster.node_pids) / (count * BATCH_TRANSFERS)),
         "bytes_on_disk_growth_per_transfer": round((disk - disk_before) / len(cluster.node_pids) / bulk.posted),
         "transfers": count * BATCH_TRANSFERS + singles.posted + idle.posted,
         "differences": int((found != expected).sum()),
     }
+
+
+def _cpu_s(cluster: BenchCluster) -> dict[str, float]:
+    """Return what each side has used so far, seconds: a figure that other work on the machine hardly moves."""
+    return {
+        "client": time.process_time(),
+        "router": sum(one.cpu_s for one in cluster.router_usage()),
+        "replicas": sum(one.cpu_s for one in cluster.node_usage()),
+    }
+
+
+def _cpu_each(before: dict[str, float], after: dict[str, float], million_posts: float) -> dict[str, float]:
+    """Return microseconds a post, by side."""
+    return {side: round((after[side] - before[side]) / million_posts, 1) for side in before}
 
 
 def _bulk_figures(bulk: BulkRun, cpu_us: list[float]) -> dict[str, object]:
