@@ -105,7 +105,7 @@ up: setup-runtime ## a cluster on this machine, in ./data
 	$(BIN)/posting-engine up --folder data
 
 bench-smoke: setup-runtime ## a short benchmark: one line of JSON
-	flock $${TMPDIR:-/tmp}/posting-engine-bench.lock $(BIN)/python -m bench.smoke
+	flock $${TMPDIR:-/tmp}/posting-engine-bench.lock $(BIN)/python -m bench.smoke $(BENCH_OPTIONS)
 
 bench-contention: setup-runtime ## what hot accounts and a payroll cost: one line of JSON, and a page with plots
 	flock $${TMPDIR:-/tmp}/posting-engine-bench.lock $(BIN)/python -m bench.contention \

@@ -23,6 +23,7 @@ from bench.bulk import BulkRun, balances, create_accounts, open_stub, post_batch
 from bench.cluster import BenchCluster, running_cluster
 from bench.cross import CrossOptions, cross_figures
 from bench.expected import expected_balances
+from bench.options import at_least, parser_of
 from bench.single import SingleRun, pairs_in_turn, post_one_by_one, post_singles
 
 ACCOUNTS: Final = 10_000
@@ -49,13 +50,15 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--replicas", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=240, help="bulk batches of 8190 transfers")
-    parser.add_argument("--singles", type=int, default=150_000, help="single posts, 256 in flight")
-    parser.add_argument("--idle-posts", type=int, default=300, help="posts one at a time")
-    parser.add_argument("--cross-batches", type=int, default=60, help="bulk batches over two groups; 0: leave it out")
-    parser.add_argument("--seed", type=int, default=1)
+    parser = parser_of("bench.smoke", __doc__)
+    parser.add_argument("--replicas", type=at_least(1), default=3, help="of each group")
+    parser.add_argument("--batches", type=at_least(1), default=240, help="bulk batches of 8190 transfers")
+    parser.add_argument("--singles", type=at_least(1), default=150_000, help="single posts, 256 in flight")
+    parser.add_argument("--idle-posts", type=at_least(1), default=300, help="posts one at a time")
+    parser.add_argument(
+        "--cross-batches", type=at_least(0), default=60, help="bulk batches over two groups; 0: leave it out"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of accounts and amounts: equal seeds post equal transfers")
     return parser.parse_args()
 
 

@@ -32,6 +32,7 @@ from bench.contention.page import page
 from bench.contention.payroll import Payroll, PayrollOptions, PayrollRun
 from bench.contention.ratios import UNIFORM, RatioOptions, Ratios, Rounds
 from bench.contention.sending import Sender
+from bench.options import at_least, parser_of, share
 
 MIXES: Final = (UNIFORM, "zipf", "hot-credit", "hot-debit-limited")
 WORKLOADS: Final = (*MIXES, "payroll", "drain")
@@ -148,33 +149,47 @@ def _payroll_options(options: argparse.Namespace) -> PayrollOptions:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--workloads", type=_workloads, default=WORKLOADS, help=f"of {','.join(WORKLOADS)}")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--groups", type=int, default=2)
-    parser.add_argument("--replicas", type=int, default=1, help="of each group")
-    parser.add_argument("--accounts", type=int, default=10_000, help="ordinary accounts of the mixes")
+    parser = parser_of("bench.contention", __doc__)
+    parser.add_argument(
+        "--workloads", type=_workloads, default=",".join(WORKLOADS), help="some of these, with commas between"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of accounts, amounts and pairs: equal seeds post equal transfers"
+    )
+    parser.add_argument("--groups", type=at_least(1), default=2, help="shard groups")
+    parser.add_argument("--replicas", type=at_least(1), default=1, help="of each group")
+    parser.add_argument("--accounts", type=at_least(2), default=10_000, help="ordinary accounts of the mixes")
     parser.add_argument("--report", default=".build/bench", help="folder for the JSON line and the page")
     mixes = parser.add_argument_group("mixes")
-    mixes.add_argument("--rounds", type=int, default=6)
-    mixes.add_argument("--slice-s", type=float, default=1.2, help="about so long runs a mix in each round")
-    mixes.add_argument("--batch", type=int, default=8190, help="rows of a call")
-    mixes.add_argument("--in-flight", type=int, default=4, help="calls at a time")
+    mixes.add_argument("--rounds", type=at_least(1), default=6, help="each mix runs once in each")
+    mixes.add_argument("--slice-s", type=float, default=1.2, help="seconds that a mix runs in each round, about")
+    mixes.add_argument("--batch", type=at_least(1), default=8190, help="rows of a call")
+    mixes.add_argument("--in-flight", type=at_least(1), default=4, help="calls at a time")
     mixes.add_argument("--rate", type=float, default=0.0, help="rows a second; 0: as fast as they go")
-    mixes.add_argument("--cross-share", type=float, default=0.0, help="of ordinary transfers and live payments")
-    mixes.add_argument("--hot-cross-share", type=float, default=-1.0, help="of hot ones; below 0: as it happens")
-    mixes.add_argument("--holds-share", type=float, default=0.0, help="of local transfers: reserved, then committed")
-    mixes.add_argument("--zipf-exponent", type=float, default=1.1)
+    mixes.add_argument(
+        "--cross-share", type=share, default=0.0, help="share of ordinary transfers and live payments that cross groups"
+    )
+    mixes.add_argument(
+        "--hot-cross-share", type=share, default=-1.0, help="the same of hot ones; below 0: as it happens"
+    )
+    mixes.add_argument(
+        "--holds-share", type=share, default=0.0, help="share of local transfers: reserved, then committed"
+    )
+    mixes.add_argument("--zipf-exponent", type=float, default=1.1, help="of the mix zipf: the larger, the hotter")
     payroll = parser.add_argument_group("payroll")
-    payroll.add_argument("--employees", type=int, default=60_000)
+    payroll.add_argument("--employees", type=at_least(1), default=60_000, help="wages of one payroll")
     payroll.add_argument("--live-rate", type=float, default=450.0, help="live payments a second")
     payroll.add_argument("--payroll-rate", type=float, default=20_000.0, help="wages a second")
-    payroll.add_argument("--phase-s", type=float, default=24.0, help="before and after")
-    payroll.add_argument("--payroll-s", type=float, default=32.0, help="payrolls on end")
-    payroll.add_argument("--cards-share", type=float, default=0.5, help="of payers: a reservation and its capture")
-    payroll.add_argument("--capture-s", type=float, default=1.0)
-    parser.add_argument("--buckets", type=int, default=16, help="groups of the drain of a split account; 1: none")
-    parser.add_argument("--drain-money", type=int, default=2000, help="what 64 callers spend, one by one")
+    payroll.add_argument("--phase-s", type=float, default=24.0, help="seconds before and after")
+    payroll.add_argument("--payroll-s", type=float, default=32.0, help="seconds of payrolls on end")
+    payroll.add_argument(
+        "--cards-share", type=share, default=0.5, help="share of payers with a reservation and its capture"
+    )
+    payroll.add_argument("--capture-s", type=float, default=1.0, help="seconds from a reservation to its capture")
+    parser.add_argument(
+        "--buckets", type=at_least(1), default=16, help="groups of the drain of a split account; 1: none"
+    )
+    parser.add_argument("--drain-money", type=at_least(1), default=2000, help="what 64 callers spend, one by one")
     return parser.parse_args()
 
 
