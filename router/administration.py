@@ -102,6 +102,10 @@ class Administration:
         )
 
     async def _ask(self, group: int, rpc: str, request: bytes, context: ServerContext) -> bytes:
+        groups = sorted({*self._directory.clients, *self._directory.placement.groups})
+        if group not in groups:  # else the router's file may be too old, and asking again later may help
+            message = f"there is no group {group}: the cluster's groups are {', '.join(map(str, groups))}"
+            raise CallFailed(faults.invalid(Reason.GROUP_UNKNOWN, message, field="group"))
         deadline_s = deadline_of(context, self._limits.read_deadline_ms_default)
         return await self._directory.client(group).call(SERVICE + rpc, request, deadline_s, caller_of(context))
 
