@@ -57,14 +57,16 @@ def batch_of(request: PostTransfersRequest) -> Batch:
 
 
 def words_of_packed(packed: bytes | memoryview) -> Words:
-    """Copy packed records, shape (n, 16); raises `CallFailed` if there are none, too many, or a part of one."""
+    """View packed records as words, shape (n, 16), writable, or copy them; raises `CallFailed` if there are none, too
+    many, or a part of one."""
     records, rest = divmod(len(packed), RECORD_BYTES)
     if rest:
         message = f"packed has {len(packed)} bytes, which is not a multiple of {RECORD_BYTES}"
         raise CallFailed(invalid(Reason.BATCH_LENGTH_ODD, message, field="packed"))
     require_count(records, "packed")
-    # A copy, because a field of a message lies at any address, and the compiled loops want it aligned.
-    return np.frombuffer(packed, "<u8").reshape(records, RECORD_WORDS).copy()
+    words = np.frombuffer(packed, "<u8").reshape(records, RECORD_WORDS)
+    # The compiled loops want them aligned; a field of a message lies at any address, but where a link has placed it.
+    return words if words.flags.aligned and words.flags.writeable else words.copy()
 
 
 def require_count(items: int, field: str) -> None:

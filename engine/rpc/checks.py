@@ -43,9 +43,9 @@ def spread_over_chains(words: Words, marked: npt.NDArray[np.bool_]) -> npt.NDArr
 
 def refuse_commands(words: Words) -> None:
     """Take the kind from rows that are no transfers, in place: account commands have calls, and roles, of their own."""
-    commands = words[:, _KIND_WORD] & _COMMAND_KINDS
-    if commands.any():
-        words[commands != 0, _KIND_WORD] &= _WITHOUT_KIND
+    meta = words[:, _KIND_WORD]
+    if np.bitwise_or.reduce(meta) & _COMMAND_KINDS:
+        words[meta & _COMMAND_KINDS != 0, _KIND_WORD] &= _WITHOUT_KIND
 
 
 def _told(codes: npt.NDArray[np.uint16], item: int) -> Fault:

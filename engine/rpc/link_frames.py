@@ -19,6 +19,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple, cast
 
 import msgspec
+import numpy as np
 
 POST_TRANSFERS: Final = "/postingengine.v1.PostingService/PostTransfers"
 STEP: Final = "/engine.peer.v1.PeerService/Step"
@@ -39,6 +40,7 @@ UNANSWERED_MS_MAX: Final = 5000
 Metadata = Sequence[tuple[str, str | bytes]]
 
 GREETING: Final = struct.Struct("<8sI32s")
+_ALIGNMENT: Final = 8
 _MAGIC: Final = b"PE-LINK1"
 _LENGTH: Final = struct.Struct("<I")
 _REQUEST: Final = struct.Struct("<IIBHI")
@@ -86,6 +88,11 @@ def encode_request(call: int, method: int, left_ms: int, metadata: Metadata, dat
     encoded = _encode([pair for pair in metadata if isinstance(pair[1], str)]) if metadata else b""
     length = _REQUEST.size - _LENGTH.size + len(encoded) + len(data)
     return _REQUEST.pack(length, call, method, len(encoded), left_ms) + encoded
+
+
+def request_data_at(start: memoryview) -> int:
+    """Return where the request itself lies in a frame of which this is the start; 0 if that is too short to say."""
+    return _REQUEST.size + _REQUEST.unpack_from(start)[3] if len(start) >= _REQUEST.size else 0
 
 
 def decode_request(frame: memoryview) -> Request:
@@ -140,6 +147,10 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def frame(self, frame: memoryview) -> None:
         """One whole frame, its length included; raises `LinkBroken`."""
+
+    def payload_at(self, start: memoryview) -> int:
+        """Return where in a large frame, of which this is the start, something lies that should be aligned."""
+        return 0
 
     def broken(self, reason: str) -> None:
         """The other side is no link of ours, for `reason`; the connection is closed."""
@@ -244,7 +255,9 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._filled = rest
 
     def _begin_large(self, at: int, size: int) -> None:
-        self._large = memoryview(bytearray(size))
+        room = np.empty(size + _ALIGNMENT, np.uint8)  # not a bytearray: that would be filled with zeros first
+        first = -(room.ctypes.data + self.payload_at(self._small[at : self._filled])) % _ALIGNMENT
+        self._large = room[first : first + size].data
         rest = self._filled - at
         self._large[:rest] = self._small[at : self._filled]
         self._filled = rest

@@ -18,6 +18,7 @@ from engine.rpc.link_frames import (
     Request,
     decode_request,
     encode_answer,
+    request_data_at,
 )
 from engine.rpc.server import Calls, Context, Unary
 
@@ -26,6 +27,7 @@ LOG: Final = logging.getLogger(__name__)
 LINKS_MAX: Final = 256
 """More connections than this are closed at once: routers and couriers have one each."""
 GREETING_S_MAX: Final = 2.0
+PACKED_FIELD_HEAD_BYTES: Final = 4
 
 
 class LinkContext:
@@ -134,6 +136,10 @@ class _Link(FrameProtocol):
         super().resume_writing()
         if self.transport is not None:
             self.transport.resume_reading()
+
+    def payload_at(self, start: memoryview) -> int:
+        """A large request is mostly one field of packed records: behind its tag, and its length in three bytes."""
+        return request_data_at(start) + PACKED_FIELD_HEAD_BYTES
 
     def frame(self, frame: memoryview) -> None:
         """Begin to serve a call, or give one up."""

@@ -143,6 +143,8 @@ def words_of_results(results: npt.NDArray[np.void]) -> Words:
 def _cuts(words: Words) -> npt.NDArray[np.int64] | None:
     """Return the row numbers behind which a record may end, ascending; None if it may end anywhere."""
     meta = words[:, 15]
+    if not np.bitwise_or.reduce(meta) & LINKED_BIT:
+        return None
     # Of an account command the same bit says how the account is limited.
     linked = (meta & LINKED_BIT) * (meta & _KIND_MASK < _ACCOUNT_KINDS)
     if not linked.any():
