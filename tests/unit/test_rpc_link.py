@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from engine.rpc import faults
+from engine.rpc.batch import read_batch
 from engine.rpc.faults import CallFailed, Reason
 from engine.rpc.group_client import GroupClient, client_of
 from engine.rpc.link_client import Links
@@ -63,6 +65,23 @@ async def test_what_goes_by_link_comes_back_whole(size: int) -> None:
     async with serving() as address, linked(address) as client:
         asked = [bytes([number]) + bytes(size) for number in range(3)]
         assert await asyncio.gather(*(client.call(POST_TRANSFERS, one, soon()) for one in asked)) == asked
+
+
+async def test_the_records_of_a_large_batch_arrive_where_they_need_not_be_copied() -> None:
+    packed = np.arange(8000 * 16, dtype=np.uint64).tobytes()
+    request = PostTransfersRequest(packed=packed).SerializeToString()
+    shared: list[bool] = []
+
+    async def look(data: bytes, _: Any) -> bytes:
+        words = read_batch(data).words
+        shared.append(np.shares_memory(words, np.frombuffer(data, np.uint8)))
+        assert words.tobytes() == packed
+        return b""
+
+    async with serving(look) as address, linked(address) as client:
+        for peer in ("", "a", "longer"):
+            await client.call(POST_TRANSFERS, request, soon(), (("peer", peer),))
+    assert shared == [True] * 3
 
 
 async def test_a_call_by_link_says_for_whom_it_is_and_until_when() -> None:
