@@ -9,9 +9,10 @@ from struct import Struct
 import numpy as np
 
 from engine.core.book import Book
+from engine.core.chains.outline import outline_of
 from engine.core.chains.plan import Chain
 from engine.core.chains.step_answers import SHORT, answers_of
-from engine.core.chains.step_record import StepRecord
+from engine.core.chains.step_record import StepRecord, encode_steps
 from engine.core.chains.word import State, Step
 from engine.core.events import apply_events, apply_settings, replay_rows
 from engine.core.known import Applied, AppliedSteps, Ended
@@ -78,7 +79,8 @@ class Twins:
         """Apply one STEPS record to both, and compare everything."""
         answer = self.model.apply_steps(record, timestamp_ns)
         mine, known = record._replace(rows=record.rows.copy()), self.known.known(record.rows)
-        applied = apply_steps(self.book, mine, known, timestamp_ns)
+        outline = outline_of(mine, encode_steps(mine)) if record.compact else None  # as a replica has it, and without
+        applied = apply_steps(self.book, mine, known, timestamp_ns, outline)
         replay_steps(self.replayed, applied.rows, applied.extra, applied.timestamp_ns)
         self.known.add(applied)
         self.events.update(told_of_steps(record, answer))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
+from engine.core.chains.outline import Outline
 from engine.core.chains.step_answers import ANSWER, STEP_HOLD, StepAnswers
 from engine.core.chains.step_record import (
     STEP_AMOUNT,
@@ -47,17 +48,21 @@ _KIND_SHIFT: Final = np.uint64(16)
 _BYTE: Final = np.uint64(0xFF)
 
 
-def apply_steps(book: Book, steps: StepRecord, known: Known, timestamp_ns: int) -> AppliedSteps:
+def apply_steps(
+    book: Book, steps: StepRecord, known: Known, timestamp_ns: int, outline: Outline | None = None
+) -> AppliedSteps:
     """Apply one STEPS record: expire what is due at its time, then take its steps in order.
 
     `steps.rows`, shape (n, 16), C-contiguous and writable, turns into the journal rows in place. `known` says what the
     store has of the ids of all n rows, and of what they follow; `known.ended`, `known.reversed` and `known.word` are
-    written to. The steps are valid: the leader has seen to it. Raises `EngineStopped(APPLY_FAILED)` if `known` lacks
-    what the book refers to.
+    written to. `outline`: of the payload that `steps` were decoded from, if that is at hand: then what need not be
+    written anew is not. The steps are valid: the leader has seen to it. Raises `EngineStopped(APPLY_FAILED)` if `known`
+    lacks what the book refers to.
     """
     time_ns = record_time(book, timestamp_ns)
     expired = expire(book, time_ns)
-    work, arrays = _arrays(book, steps, known, time_ns, len(expired))
+    payload = b"" if outline is None else outline.payload
+    work, arrays = _arrays(book, steps, known, time_ns, len(expired), are_plain=bool(payload))
     transits, holds, chains = scan_steps(book.tables, work, arrays)
     book.ensure_room(transits, holds, chains)
     stored = apply_step_batch(book.tables, work, arrays)
@@ -68,7 +73,8 @@ def apply_steps(book: Book, steps: StepRecord, known: Known, timestamp_ns: int) 
     amounts = np.empty(0, STEP_AMOUNT)
     if work.counts[ASKED_OTHERWISE]:
         amounts = sparse_amounts(work.asked[:stored], work.batch[:stored, 6:8], arrays.given_back[:stored])
-    extra = _extra(steps, work, arrays, stored, amounts)
+    same = payload and not len(amounts) and bool(arrays.changed.all())
+    extra = payload if same else _extra(steps, work, arrays, stored, amounts)
     answers = _answers(work, arrays, amounts)
     return AppliedSteps(rows, index, amount, extra, answers, arrays.changed, time_ns)
 
@@ -101,10 +107,12 @@ def replay_steps(book: Book, rows: Words, extra: bytes, timestamp_ns: int) -> No
 _DOES_NOT_FOLLOW: Final = "the steps from journal row {0} on do not follow: restore or replace this replica"
 
 
-def _arrays(book: Book, record: StepRecord, known: Known, time_ns: int, expired: int) -> tuple[Work, Steps]:
-    """Return what the compiled loops work on."""
+def _arrays(
+    book: Book, record: StepRecord, known: Known, time_ns: int, expired: int, *, are_plain: bool = False
+) -> tuple[Work, Steps]:
+    """Return what the compiled loops work on. are_plain: all steps are known to be."""
     rows, count = record.rows, len(record.steps)
-    longest = int(record.steps["rows"].max()) if count else 0
+    longest = 1 if are_plain else int(record.steps["rows"].max()) if count else 0
     asked, given_back = np.array(rows[:, 6:8], np.uint64, order="C"), np.zeros((len(rows), 2), np.uint64)
     if len(record.amounts):
         moved, given_back = dense_amounts(asked, record.amounts)
@@ -117,7 +125,8 @@ def _arrays(book: Book, record: StepRecord, known: Known, time_ns: int, expired:
         row_step=np.zeros(len(rows), np.int64),
         sides=np.array(record.sides, np.uint16, order="C"),
     )
-    many = bool((record.steps["legs"] > 1).any())  # not `longest`: of a long chain this group may run one leg
+    # Not `longest`: of a long chain this group may run one leg.
+    many = not are_plain and bool((record.steps["legs"] > 1).any())
     arrays = Steps(
         plain(step_words(record.steps), np.uint64),
         given_back,

@@ -50,7 +50,7 @@ class OpenPages:
     def _chains(self, after: int, count: int) -> Sequence[Found]:
         """Read the words only of chains that have had their grace: with routers at work, nearly all are younger."""
         machine, now_ns = self._replica.machine, self._replica.now_ns()
-        rows = machine.book.open_chains()
+        rows = machine.open_ages()
         if after == NONE_BEFORE:
             self._patience.look(rows, now_ns)
         had_grace = rows[:, TIMESTAMP].astype(np.int64) <= now_ns - self._patience.grace_ns

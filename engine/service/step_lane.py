@@ -26,7 +26,7 @@ from engine.rpc.faults import CallFailed, Fault, Logged, deadline_passed, fate_u
 from engine.service.flight import FATE_UNKNOWN, Results, Ticket, goes_now
 from engine.service.submission import Caller
 
-RECORDS_TOGETHER: Final = 3
+RECORDS_TOGETHER: Final = 6
 """A record of steps may be so many times as long as one of transfers: steps are a half longer, and what a record costs
 by itself, on each replica, is twice as much; so that a record has about two thousand of them."""
 ROW_BYTES: Final = RECORD_BYTES + 4

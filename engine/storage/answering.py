@@ -52,14 +52,18 @@ class Answering:
         return self._words.first_positions(words_of_ids(steps["chain_id"])).astype(np.uint64)  # -1: nowhere
 
     def complete(
-        self, steps: npt.NDArray[np.void], answers: StepAnswers, changed: npt.NDArray[np.bool_]
+        self,
+        steps: npt.NDArray[np.void],
+        answers: StepAnswers,
+        changed: npt.NDArray[np.bool_],
+        kinds: frozenset[int],
     ) -> StepAnswers:
         """Answer from the record those of `steps` that have not `changed`, shape (s,), and EXPIREs; the others keep
         their answers.
 
-        The answers of those name the position of a row whose chain's word is to be told.
+        The answers of those name the position of a row whose chain's word is to be told. kinds: the steps that occur.
         """
-        if changed.all() and not (steps["step"] == Step.EXPIRE).any():
+        if Step.EXPIRE not in kinds and changed.all():
             return answers
         short = (answers.answers["flags"] & SHORT) != 0  # says so itself, whatever is on record
         rest = np.flatnonzero(~(changed | short) | (steps["step"] == Step.EXPIRE))

@@ -18,7 +18,7 @@ from engine.core.records import Kind, Words
 from engine.storage.chain_words import WordReader, rows_named
 from engine.storage.ids.known_ids import Followed, KnownIds, Named
 from engine.storage.journal import Journal
-from engine.storage.step_rows import IS_LATER, STEP_SHIFT, StepRows
+from engine.storage.step_rows import LATER_STEPS, STEP_SHIFT, StepRows
 from engine.storage.stored_rows import StoredRows
 
 _KIND_SHIFT: Final = np.uint64(16)
@@ -72,10 +72,11 @@ class Loader:
             *self._laid_out(stored.rows, positions, id_row, followed_row),
         )
 
-    def load_steps(self, steps: StepRecord) -> Known:
+    def load_steps(self, steps: StepRecord, kinds: frozenset[int]) -> Known:
         """Return what is known about the ids in the rows of steps: of a COMMIT, HOLD or RELEASE too, since it is obeyed
-        only with the very legs that are on record; but where its open chain knows its only leg by itself."""
-        if not IS_LATER[steps.steps["step"]].any():
+        only with the very legs that are on record; but where its open chain knows its only leg by itself. kinds: the
+        steps that occur."""
+        if kinds.isdisjoint(LATER_STEPS):
             return self.load(steps.rows)
         spared = np.zeros(len(steps.rows), np.bool_)
         know_bodies(self._book.tables, plain(step_words(steps.steps), np.uint64), steps.rows, spared)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.book import Book
+from engine.core.chains.outline import outline_of
 from engine.core.chains.step_answers import StepAnswers
 from engine.core.chains.step_record import StepRecord, StepsDamaged, decode_steps
 from engine.core.events import apply_events, apply_settings
@@ -29,8 +30,9 @@ from engine.storage.environment import forget_pages, writing
 from engine.storage.head import Head, write_head
 from engine.storage.ids.known_ids import KnownIds, Later, Named, later_of
 from engine.storage.loading import Loader
-from engine.storage.open_chains import OpenChain, open_chains, overdue_holds
+from engine.storage.open_chains import OpenChain, ages_of, open_chains, overdue_holds
 from engine.storage.recent import PackedBlock
+from engine.storage.step_rows import LATER_STEPS
 from engine.storage.store import Space, Store
 
 UNSAVED_BYTES_MAX: Final = 16 << 20
@@ -107,6 +109,10 @@ class StateMachine:
     def asked(self, steps: StepRecord) -> StepAnswers:
         """Answer steps, of whatever sort, with the words that are on record under their chains' ids; logs nothing."""
         return self.answering.asked(steps.steps)
+
+    def open_ages(self) -> Words:
+        """Return position and time of each open chain (`engine.storage.open_chains.ages_of`)."""
+        return ages_of(self.book)
 
     def open_chains(self, after_position: int, count: int) -> list[OpenChain]:
         """Return the chains secured here that wait for their decider's word, in order of position, at most `count`
@@ -196,11 +202,13 @@ class StateMachine:
 
     def _apply_steps(self, log_index: int, term: int, record: LogRecord) -> StepAnswers:
         steps = self._decode_steps(log_index, record)
-        applied = apply_steps(self.book, steps, self.loader.load_steps(steps), record.timestamp_ns)
+        outline = outline_of(steps, record.extra)
+        known = self.loader.load_steps(steps, outline.kinds)
+        applied = apply_steps(self.book, steps, known, record.timestamp_ns, outline)
         changed = steps.steps if applied.changed.all() else steps.steps[applied.changed]
-        later = later_of(changed, self.book.next_position)
+        later = None if outline.kinds.isdisjoint(LATER_STEPS) else later_of(changed, self.book.next_position)
         self._append(log_index, term, record._replace(extra=applied.extra), applied, later=later)
-        return self.answering.complete(steps.steps, applied.answers, applied.changed)
+        return self.answering.complete(steps.steps, applied.answers, applied.changed, outline.kinds)
 
     def _decode_steps(self, log_index: int, record: LogRecord) -> StepRecord:
         try:

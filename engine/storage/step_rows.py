@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.chains.outline import sides_of_payload
 from engine.core.chains.step_record import STEP, Sides, StepRecord, StepsDamaged, decode_steps, dense_amounts
 from engine.core.chains.word import Step
 from engine.core.log_record import RecordKind, kind_of
@@ -21,8 +22,10 @@ STEP_SHIFT: Final = np.uint64(61)
 """Of the last word of a row: the `Step` that stored it, above the number of the leg."""
 LEG_SHIFT: Final = np.uint64(48)
 LEG_MASK: Final = np.uint64(0x1FFF)
-IS_LATER: Final = np.isin(np.arange(256), [Step.COMMIT, Step.RELEASE, Step.HOLD])
-"""Shape (256,), by step: whether it is of a chain that is on record already, and known by the chain's id."""
+LATER_STEPS: Final = frozenset({int(step) for step in (Step.COMMIT, Step.RELEASE, Step.HOLD)})
+"""Steps of chains that are on record already, and known by the chain's id."""
+IS_LATER: Final = np.isin(np.arange(256), list(LATER_STEPS))
+"""Shape (256,), by step: whether it is one of those."""
 _KIND_SHIFT: Final = np.uint64(16)
 _BYTE: Final = np.uint64(0xFF)
 STEP_WORDS: Final = STEP.itemsize // 8
@@ -70,14 +73,31 @@ def steps_of_block(block: Block) -> StepRecord | None:
     """
     if not block.extra or kind_of(block.preamble) != RecordKind.STEPS:
         return None
-    rows = int.from_bytes(block.extra[_ROWS_AT : _ROWS_AT + 4], "little")
     try:
-        return decode_steps(block.rows[max(0, len(block.rows) - rows) :], block.extra)
+        return decode_steps(_rows_of_steps(block), block.extra)
     except StepsDamaged as error:
-        raise EngineStopped(
-            ExitCode.DATA_DAMAGED,
-            f"the block at position {block.header.first_position}: {error}; restore or replace this replica",
-        ) from error
+        raise _damaged(block, error) from error
+
+
+def sides_of_block(block: Block) -> Sides | None:
+    """Return the sides of the last rows of a block, those of its steps, shape (n, 2); None if it has none. Raises
+    DATA_DAMAGED."""
+    if not block.extra or kind_of(block.preamble) != RecordKind.STEPS:
+        return None
+    try:
+        return sides_of_payload(_rows_of_steps(block), block.extra)
+    except StepsDamaged as error:
+        raise _damaged(block, error) from error
+
+
+def _rows_of_steps(block: Block) -> Words:
+    rows = int.from_bytes(block.extra[_ROWS_AT : _ROWS_AT + 4], "little")
+    return block.rows[max(0, len(block.rows) - rows) :]
+
+
+def _damaged(block: Block, error: StepsDamaged) -> EngineStopped:
+    where = f"the block at position {block.header.first_position}"
+    return EngineStopped(ExitCode.DATA_DAMAGED, f"{where}: {error}; restore or replace this replica")
 
 
 def local_rows(rows: Words, positions: npt.NDArray[np.uint64], group: int) -> StepRows:

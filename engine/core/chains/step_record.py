@@ -78,7 +78,7 @@ STEP_AMOUNT: Final = np.dtype(
 Sides = npt.NDArray[np.uint16]
 """Shape (n, 2): the groups of each row's debit and credit account."""
 
-_HEADER: Final = struct.Struct("<HHIII")
+PAYLOAD_HEADER: Final = struct.Struct("<HHIII")
 _LEG: Final = 126
 _LOW: Final = (1 << 64) - 1
 
@@ -111,7 +111,7 @@ def encode_steps(record: StepRecord) -> bytes:
     steps, rows, amounts = len(record.steps), len(record.sides), len(record.amounts)
     return b"".join(
         (
-            _HEADER.pack(STEPS_VERSION, 0, steps, rows, amounts),
+            PAYLOAD_HEADER.pack(STEPS_VERSION, 0, steps, rows, amounts),
             record.steps.tobytes(),
             record.sides.astype("<u2", copy=False).tobytes(),
             bytes(-4 * rows % 8),
@@ -128,7 +128,7 @@ def _encode_runs(record: StepRecord) -> bytes:
     found = fill_runs(step_words(record.steps), rows, sides, runs, digests)
     if found < 0:
         return b""
-    header = _HEADER.pack(COMPACT_VERSION, 0, found, count, len(record.amounts))
+    header = PAYLOAD_HEADER.pack(COMPACT_VERSION, 0, found, count, len(record.amounts))
     return b"".join((header, runs[:found].data, digests.data, record.amounts.tobytes()))
 
 
@@ -144,20 +144,20 @@ def decode_steps(rows: Words | bytes | memoryview, payload: bytes | memoryview) 
     Only the layout is checked here; who logs steps says what one has wrong by itself.
     """
     words = rows if isinstance(rows, np.ndarray) else as_words(_whole_rows(rows))
-    if len(payload) < _HEADER.size:
-        raise StepsDamaged(f"a payload of {len(payload)} bytes is shorter than its header of {_HEADER.size}")
-    version, _, steps, count, amounts = _HEADER.unpack_from(payload)
+    if len(payload) < PAYLOAD_HEADER.size:
+        raise StepsDamaged(f"a payload of {len(payload)} bytes is shorter than its header of {PAYLOAD_HEADER.size}")
+    version, _, steps, count, amounts = PAYLOAD_HEADER.unpack_from(payload)
     if version == COMPACT_VERSION:
         return _decode_runs(words, payload, steps, amounts)
     if version != STEPS_VERSION:
         raise StepsDamaged(f"steps of format {version} are unknown to this engine: upgrade it")
-    sides_at = _HEADER.size + steps * STEP.itemsize
+    sides_at = PAYLOAD_HEADER.size + steps * STEP.itemsize
     amounts_at = sides_at + 4 * count + -4 * count % 8
     if count != len(words) or len(payload) != amounts_at + amounts * STEP_AMOUNT.itemsize:
         raise StepsDamaged(f"{steps} steps of {count} rows cannot have {len(payload)} bytes and {len(words)} rows")
     record = StepRecord(
         words,
-        np.frombuffer(payload, STEP, steps, _HEADER.size),
+        np.frombuffer(payload, STEP, steps, PAYLOAD_HEADER.size),
         np.frombuffer(payload, "<u2", 2 * count, sides_at).reshape(count, 2),
         np.frombuffer(payload, STEP_AMOUNT, amounts, amounts_at),
     )
@@ -168,13 +168,13 @@ def decode_steps(rows: Words | bytes | memoryview, payload: bytes | memoryview) 
 def _decode_runs(rows: Words, payload: bytes | memoryview, runs: int, amounts: int) -> StepRecord:
     """Read version 2; steps and sides are arrays of their own, and may be written to."""
     count, run_bytes = len(rows), 8 * RUN_WORDS * runs
-    digests_at = _HEADER.size + run_bytes
+    digests_at = PAYLOAD_HEADER.size + run_bytes
     amounts_at = digests_at + 16 * count
-    if _HEADER.unpack_from(payload)[3] != count or len(payload) != amounts_at + amounts * STEP_AMOUNT.itemsize:
+    if PAYLOAD_HEADER.unpack_from(payload)[3] != count or len(payload) != amounts_at + amounts * STEP_AMOUNT.itemsize:
         raise StepsDamaged(f"{runs} runs of plain steps cannot have {len(payload)} bytes and {count} rows")
     steps, sides = np.empty((count, STEP.itemsize // 8), np.uint64), np.empty((count, 2), np.uint16)
     if not fill_steps(
-        _words_at(payload, RUN_WORDS, runs, _HEADER.size),
+        _words_at(payload, RUN_WORDS, runs, PAYLOAD_HEADER.size),
         np.ascontiguousarray(rows),
         _words_at(payload, 2, count, digests_at),
         steps,

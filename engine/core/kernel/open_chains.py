@@ -100,6 +100,14 @@ def find_chain(tables: Tables, low: U64, high: U64) -> I64:
 
 
 @helper
+def is_chain(tables: Tables, row: I64, steps: Words, number: I64) -> bool:
+    """Whether an open chain stands in this row, and has the id of a step's."""
+    chain = tables.chains[row]
+    differs = (chain[0] ^ steps[number, 0]) | (chain[1] ^ steps[number, 1])
+    return bool(differs == ZERO and chain[_OPEN] != ZERO)
+
+
+@helper
 def is_of_digest(tables: Tables, row: I64, steps: Words, number: I64) -> bool:
     """Whether an open chain is just the one that a step is for."""
     chain = tables.chains[row]

@@ -46,20 +46,47 @@ NET_WORDS: Final = 6
 
 
 @helper
+def lacks_transit(tables: Tables, work: Work, i: I64) -> bool:
+    """Whether a far side of record `i` has no transit account yet."""
+    group = tables.counters[GROUP]
+    lacks_debit = work.debit_rows[i] == UNKNOWN and work.sides[i, 0] != group
+    return bool(lacks_debit or (work.credit_rows[i] == UNKNOWN and work.sides[i, 1] != group))
+
+
+@helper
 def place_leg(tables: Tables, work: Work, i: I64, judged: bool) -> bool:
     """Find the accounts of record `i`; return whether a transit account is missing.
 
     judged: by today's map; what is decided runs where it was secured, whatever the map says now.
     """
+    lacks = place_far(tables, work, i)
+    place_near(tables, work, i, judged)
+    return lacks
+
+
+@helper
+def place_far(tables: Tables, work: Work, i: I64) -> bool:
+    """Find the transit accounts of record `i`, which stand for its far sides; return whether one is missing."""
     group = tables.counters[GROUP]
     debit_here, credit_here = work.sides[i, 0] == group, work.sides[i, 1] == group
     if not debit_here and not credit_here:
         work.debit_rows[i] = work.credit_rows[i] = NOT_RUN
         return False
-    work.debit_rows[i] = _place_side(tables, work, i, 2, judged) if debit_here else _find_far(tables, work, i, 0)
-    work.credit_rows[i] = _place_side(tables, work, i, 4, judged) if credit_here else _find_far(tables, work, i, 1)
-    lacks_debit = not debit_here and work.debit_rows[i] == UNKNOWN
-    return bool(lacks_debit or (not credit_here and work.credit_rows[i] == UNKNOWN))
+    if not debit_here:
+        work.debit_rows[i] = _find_far(tables, work, i, 0)
+    if not credit_here:
+        work.credit_rows[i] = _find_far(tables, work, i, 1)
+    return lacks_transit(tables, work, i)
+
+
+@helper
+def place_near(tables: Tables, work: Work, i: I64, judged: bool) -> None:
+    """Find the accounts of record `i` that are this group's own."""
+    group = tables.counters[GROUP]
+    if work.sides[i, 0] == group:
+        work.debit_rows[i] = _place_side(tables, work, i, 2, judged)
+    if work.sides[i, 1] == group:
+        work.credit_rows[i] = _place_side(tables, work, i, 4, judged)
 
 
 @helper
@@ -100,14 +127,6 @@ def make_transits(tables: Tables, work: Work, i: I64, row: I64) -> None:
         work.debit_rows[i] = make_transit(tables, np.uint64(work.sides[i, 0]), ledger, timestamp_ns, position)
     else:
         work.credit_rows[i] = make_transit(tables, np.uint64(work.sides[i, 1]), ledger, timestamp_ns, position)
-
-
-@helper
-def lacks_transit(tables: Tables, work: Work, i: I64) -> bool:
-    """Whether a far side of record `i` has no transit account yet."""
-    group = tables.counters[GROUP]
-    lacks_debit = work.debit_rows[i] == UNKNOWN and work.sides[i, 0] != group
-    return bool(lacks_debit or (work.credit_rows[i] == UNKNOWN and work.sides[i, 1] != group))
 
 
 # ---- securing ----

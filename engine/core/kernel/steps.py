@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.core.chains.word import State, Step
 from engine.core.compiled import entry, helper, outlined
-from engine.core.kernel.accounts import ACCEPTED, M32, SHIFT_32
+from engine.core.kernel.accounts import ACCEPTED, DEBITS_RESERVED, FLAGS_WORD, M32, SHIFT_32
 from engine.core.kernel.arrays import (
     ACCOUNT_COUNT,
     FIRST_POSITION,
@@ -38,6 +38,7 @@ from engine.core.kernel.open_chains import (
     decider_of,
     find_chain,
     first_row_of,
+    is_chain,
     is_of_digest,
     legs_of,
     open_chain,
@@ -50,7 +51,9 @@ from engine.core.kernel.step_effects import (
     count_freed,
     lacks_transit,
     make_transits,
+    place_far,
     place_leg,
+    place_near,
     run_leg,
     secure_net,
     secure_one,
@@ -68,7 +71,7 @@ from engine.core.kernel.step_rows import (
 from engine.core.kernel.step_scratch import judge_on_scratch
 from engine.core.kernel.stored import find_in_batch, kind_of, outcome_of, stored_meta, stored_word
 from engine.core.kernel.tables import find_reservation
-from engine.core.kernel.u128 import I64, U8, U64, ZERO, add, less
+from engine.core.kernel.u128 import FULL, I64, U8, U64, ZERO, add, less
 from engine.core.outcomes import Outcome
 from engine.core.placement import hash_id
 
@@ -93,6 +96,10 @@ _POSTED_OUTCOME: Final = np.uint64(Outcome.POSTED)
 _SECURED_OUTCOME: Final = np.uint64(Outcome.SECURED)
 _CHAIN_FAILED: Final = np.uint64(Outcome.CHAIN_FAILED)
 _LAST_EFFECTIVE: Final = np.uint64(9)
+
+_AHEAD: Final = np.int64(16)
+"""Steps whose accounts and open chains are looked up before the first of them is judged: they stay in the first cache
+until their turn, which those of a whole record do not."""
 
 
 @helper
@@ -256,7 +263,7 @@ def _abort(tables: Tables, work: Work, steps: Steps, number: I64, at: I64) -> I6
 @helper
 def _end(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at: I64) -> I64:
     first, count = first_row_of(steps.steps, number), row_count_of(steps.steps, number)
-    chain = find_chain(tables, steps.steps[number, 0], steps.steps[number, 1])
+    chain = _chain_found(tables, work, steps, number, first)
     if chain < 0 or not is_of_digest(tables, chain, steps.steps, number):
         answer_ignored(work, steps, number, stored_of_id(work, first))
         if chain >= 0:
@@ -294,6 +301,15 @@ def _end(tables: Tables, work: Work, steps: Steps, number: I64, step: U64, at: I
     close_chain(tables, chain)
     answer_changed(work, steps, number, at, state, ZERO, np.int64(0))
     return at + count
+
+
+@helper
+def _chain_found(tables: Tables, work: Work, steps: Steps, number: I64, first: I64) -> I64:
+    """Return the row of a step's open chain: the one that `_look_ahead` saw, unless a step in between ended it."""
+    row = work.stored[first]
+    if row >= 0 and is_chain(tables, row, steps.steps, number):
+        return row
+    return find_chain(tables, steps.steps[number, 0], steps.steps[number, 1])
 
 
 @helper
@@ -388,8 +404,8 @@ def _fits_hold(tables: Tables, work: Work, steps: Steps, i: I64) -> bool:
 
 @entry((TABLES_TYPE, WORK_TYPE, STEPS_TYPE))
 def scan_steps(tables: Tables, work: Work, steps: Steps) -> tuple[I64, I64, I64]:
-    """Look up the accounts of all records, and hash their ids; return upper bounds of what will be made: (transit
-    accounts, holds, open chains)."""
+    """Look up the transit accounts of all records; return upper bounds of what will be made: (transit accounts, holds,
+    open chains)."""
     transits = holds = chains = np.int64(0)
     for number in range(len(steps.steps)):
         step, first = step_of(steps.steps, number), first_row_of(steps.steps, number)
@@ -398,31 +414,73 @@ def scan_steps(tables: Tables, work: Work, steps: Steps) -> tuple[I64, I64, I64]
         if step == _RESERVE_STEP and count > 1:
             transits += count
         for i in range(first, first + count):
-            work.hashes[i] = hash_id(work.batch[i, 0], work.batch[i, 1], tables.counters[HASH_SEED])
             if step != _DECIDE_STEP and step != _COMMIT_STEP and step != _HOLD_STEP:
                 work.batch[i, 6], work.batch[i, 7] = work.asked[i, 0], work.asked[i, 1]
             if _begins(step):
-                transits += np.int64(place_leg(tables, work, i, True))
+                transits += np.int64(place_far(tables, work, i))
             elif _ends(step) and legs_of(steps.steps, number) > 1:
                 place_leg(tables, work, i, False)
             holds += np.int64(kind_of(work.batch[i, 15]) == RESERVE)
     return transits, holds, chains
 
 
+@helper
+def _touch_accounts(tables: Tables, debit: I64, credit: I64) -> U64:
+    """Both halves of two account rows are wanted soon."""
+    if debit < 0 or credit < 0:
+        return ZERO
+    accounts = tables.accounts
+    debited = accounts[debit, DEBITS_RESERVED] | accounts[debit, FLAGS_WORD]
+    return debited | accounts[credit, DEBITS_RESERVED] | accounts[credit, FLAGS_WORD]
+
+
+@helper
+def _look_ahead(tables: Tables, work: Work, steps: Steps, number: I64, end: I64) -> U64:
+    """Hash the ids and find the accounts and open chains of the steps from `number` on: what the cache lacks of them is
+    on its way for all of them at once, where the loop that judges would wait for each. Returns of what was touched
+    something that must be kept, or the compiler drops the loads."""
+    touched, seed = ZERO, tables.counters[HASH_SEED]
+    for ahead in range(number, end):
+        step, first = step_of(steps.steps, ahead), first_row_of(steps.steps, ahead)
+        for i in range(first, first + row_count_of(steps.steps, ahead)):
+            work.hashes[i] = hash_id(work.batch[i, 0], work.batch[i, 1], seed)
+            if _begins(step):
+                place_near(tables, work, i, True)
+                touched |= _touch_accounts(tables, work.debit_rows[i], work.credit_rows[i])
+        if step == _RESERVE_STEP:
+            touched |= tables.chain_slots[work.hashes[first] & np.uint64(len(tables.chain_slots) - 1)]
+        elif _ends(step):
+            work.stored[first] = find_chain(tables, steps.steps[ahead, 0], steps.steps[ahead, 1])
+            if work.stored[first] >= 0:
+                accounts = tables.chains[work.stored[first], ACCOUNTS]
+                if accounts != FULL:
+                    debit, credit = np.int64(accounts & M32), np.int64(accounts >> SHIFT_32)
+                    touched |= _touch_accounts(tables, debit, credit)
+    return touched
+
+
+@helper
+def _apply_step(tables: Tables, work: Work, steps: Steps, number: I64, at: I64) -> I64:
+    step = step_of(steps.steps, number)
+    if _begins(step):
+        return _begin(tables, work, steps, number, step, at)
+    if _ends(step):
+        return _end(tables, work, steps, number, step, at)
+    if step == _ABORT_STEP:
+        return _abort(tables, work, steps, number, at)
+    if step == _EXPIRE_STEP:
+        return expire_elsewhere(tables, work, steps, number, at)
+    answer_ignored(work, steps, number, stored_of_id(work, first_row_of(steps.steps, number)))
+    return at
+
+
 @entry((TABLES_TYPE, WORK_TYPE, STEPS_TYPE))
 def apply_step_batch(tables: Tables, work: Work, steps: Steps) -> I64:
     """Apply the steps in place; return how many rows of the batch are journal rows now, the first ones."""
-    at = np.int64(0)
-    for number in range(np.int64(len(steps.steps))):
-        step = step_of(steps.steps, number)
-        if _begins(step):
-            at = _begin(tables, work, steps, number, step, at)
-        elif _ends(step):
-            at = _end(tables, work, steps, number, step, at)
-        elif step == _ABORT_STEP:
-            at = _abort(tables, work, steps, number, at)
-        elif step == _EXPIRE_STEP:
-            at = expire_elsewhere(tables, work, steps, number, at)
-        else:
-            answer_ignored(work, steps, number, stored_of_id(work, first_row_of(steps.steps, number)))
+    at, count = np.int64(0), np.int64(len(steps.steps))
+    for start in range(np.int64(0), count, _AHEAD):
+        end = min(start + _AHEAD, count)
+        work.results[0, 0] = _look_ahead(tables, work, steps, start, end)
+        for number in range(start, end):
+            at = _apply_step(tables, work, steps, number, at)
     return at

@@ -21,9 +21,9 @@ LOOKS_APART_NS_MAX: Final = 500_000_000
 """With more time between two looks, the first says nothing of when a chain ended: none was open, or another led."""
 REMEMBERED_NS: Final = 5_000_000_000
 """For how long one slow chain makes a courier more patient."""
-POSITION: Final = 6
-TIMESTAMP: Final = 9
-"""Words of an open chain (`engine.core.book`)."""
+POSITION: Final = 0
+TIMESTAMP: Final = 1
+"""Of an open chain, as a look sees it (`engine.storage.open_chains.ages_of`)."""
 
 
 class Patience:
@@ -39,7 +39,7 @@ class Patience:
         """How old a chain must be to be driven."""
 
     def look(self, rows: Words, now_ns: int) -> None:
-        """Take in what is open now: `rows`, shape (n, 16), in any order."""
+        """Take in what is open now: position and time of each chain, shape (n, 2), in any order."""
         if now_ns - self._looked_ns > LOOKS_APART_NS_MAX:
             self._watched = None
         self._looked_ns = now_ns

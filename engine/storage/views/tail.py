@@ -23,7 +23,7 @@ from engine.core.placement import hash_id
 from engine.core.records import Kind, Words
 from engine.storage.block import Block
 from engine.storage.compiled import entry, helper
-from engine.storage.step_rows import steps_of_block
+from engine.storage.step_rows import sides_of_block
 
 RUN_ROWS: Final = 1 << 18
 """Journal rows of one run; the tail takes 10 MiB when full."""
@@ -159,12 +159,12 @@ class Tail:
 
     def append(self, block: Block, book: Book) -> bool:
         """Append one block's movements; False if an account is not in the book yet, and then nothing is appended."""
-        rows, steps = block.rows, steps_of_block(block)
+        rows, sides = block.rows, sides_of_block(block)
         self._ensure_room(len(rows))
         tables = book.tables  # once: the apply thread replaces it as a whole when tables grow
         count = _collect(
             rows if rows.flags.aligned else np.array(rows),
-            _NO_SIDES if steps is None else np.array(steps.sides),
+            _NO_SIDES if sides is None else sides,
             np.uint64(book.group),
             np.uint64(self.end_position - self.first_position),
             tables.account_slots,
