@@ -26,10 +26,9 @@ from engine.rpc.faults import CallFailed, Fault, Logged, deadline_passed, fate_u
 from engine.service.flight import FATE_UNKNOWN, Results, Ticket, goes_now
 from engine.service.submission import Caller
 
-STEPS_TOGETHER: Final = 4
-"""A record may have so many times as many steps as one of the target size has transfers: what a record costs by itself,
-on each replica, is twice as much. So a full request of a router makes one record, not one and a scrap of the next, and
-half a request does not wait for the record before."""
+RECORDS_TOGETHER: Final = 3
+"""A record of steps may be so many times as long as one of transfers: steps are a half longer, and what a record costs
+by itself, on each replica, is twice as much; so that a record has about two thousand of them."""
 ROW_BYTES: Final = RECORD_BYTES + 4
 """A row with its sides."""
 _DEADLINE_PASSED: Final = "the deadline passed before these steps were logged; send them again"
@@ -148,8 +147,7 @@ class StepLane:
         """`clock_ns` is the leader's clock (UTC)."""
         self._clock_ns, self._loop = clock_ns, loop
         self._bytes_max, self._age_s_max = limits.step_queue_bytes_max, limits.queue_age_ms_max / 1000
-        steps_target = STEPS_TOGETHER * max(1, limits.log_record_bytes_target // RECORD_BYTES)
-        self._bytes_target = min(steps_target * (STEP.itemsize + ROW_BYTES), LOG_RECORD_BYTES_MAX * 3 // 4)
+        self._bytes_target = min(RECORDS_TOGETHER * limits.log_record_bytes_target, LOG_RECORD_BYTES_MAX // 2)
         self._queue: deque[StepSubmission] = deque()
         self._waiting_bytes = 0
         self._in_flight = 0
