@@ -5,9 +5,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from engine.exit_codes import ExitCode
 
@@ -38,6 +38,28 @@ STAYS_DOWN: Final = frozenset(
 )
 """Another start would end the same way or make it worse: these need an operator."""
 
+
+class Process(Protocol):
+    """A process that runs, as `asyncio` has it: `returncode` is None until it has ended."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status; negative: the signal that ended it."""
+
+    async def wait(self) -> int:
+        """Return the exit status once it has ended."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal."""
+
+
+Launch = Callable[[list[str], Path], Awaitable[Process]]
+"""Starts a command whose output is added to a file; raises `OSError` where that is not possible now."""
+
 Report = Callable[["Child", int], None]
 """Called when a process has ended unasked, with its exit status (negative: the signal that killed it)."""
 Started = Callable[[], None]
@@ -48,10 +70,18 @@ class Child:
     """A supervised process. `pid` is None while it does not run; `gave_up` is set once it will not be started again."""
 
     def __init__(
-        self, name: str, command: list[str], *, group: int | None, address: str, log: Path, metrics: str | None = None
+        self,
+        name: str,
+        command: list[str],
+        *,
+        group: int | None,
+        address: str,
+        log: Path,
+        metrics: str | None = None,
+        launch: Launch | None = None,
     ) -> None:
         """Describe one process; `group` is None for a router, `address` is where it serves the API, `metrics` where it
-        tells of itself."""
+        tells of itself. `launch` starts `command`: as a program if it is not given."""
         self.name = name
         self.command = command
         self.group = group
@@ -59,7 +89,8 @@ class Child:
         self.log = log
         self.restarts = 0
         self.gave_up: ExitCode | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._launch = launch or execute
+        self._process: Process | None = None
         self._status = int(ExitCode.OK)
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -106,16 +137,12 @@ class Child:
 
     async def _run_once(self, started: Started) -> int:
         """Start the process and return its exit status; negative: the signal that ended it."""
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**MALLOC_ENVIRONMENT, **os.environ},
-                # Ctrl-C in a terminal goes to every process of its session: only the supervisor shall act on it.
-                start_new_session=True,
-            )
+        try:
+            self._process = await self._launch(self.command, self.log)
+        except OSError as error:
+            with self.log.open("a") as log:
+                log.write(f"{error}\n")
+            return int(ExitCode.FAILED)
         started()
         if self._stopping.is_set():
             self._signal(signal.SIGTERM)
@@ -132,3 +159,17 @@ class Child:
         except OSError:
             return ""
         return lines[-1] if lines else ""
+
+
+async def execute(command: list[str], log: Path) -> Process:
+    """Start a program, its output added to `log`."""
+    with log.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**MALLOC_ENVIRONMENT, **os.environ},
+            # Ctrl-C in a terminal goes to every process of its session: only the supervisor shall act on it.
+            start_new_session=True,
+        )

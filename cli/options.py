@@ -128,9 +128,6 @@ process_config_option = click.option(
     show_default=True,
     help="The cluster's file.",
 )
-with_parent_option = click.option(
-    "--with-parent", type=int, hidden=True, help="Stop when this process, which started this one, ends."
-)
 BASES: Final = {"booked": Basis.BASIS_BOOKED, "value": Basis.BASIS_VALUE}
 basis_option = click.option(
     "--basis",

@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from cli.children import Child
+from cli.children import Child, Launch
+from cli.fork_server.client import ForkServer
+from cli.fork_server.forked import fork
 from cli.health import until_serving
 from engine.config import ClusterConfig, ReplicaConfig, metrics_address
 from engine.exit_codes import EngineStopped, ExitCode
@@ -21,10 +23,6 @@ LOOK_S: Final = 0.1
 STOP_SLACK_S: Final = 10
 """Beyond the time that a process may take to drain."""
 
-PROGRAM: Final = (sys.executable, "-m", "cli")
-WITH_PARENT: Final = ("--with-parent", str(os.getpid()))
-"""A process so started ends with its supervisor, even if that one is killed."""
-
 Announce = Callable[[str], None]
 
 
@@ -35,8 +33,10 @@ class Supervisor:
         """`logs` is the folder of the processes' outputs; `announce` gets one sentence for each event."""
         logs.mkdir(parents=True, exist_ok=True)
         self.config = config
-        self.nodes = list(_nodes(config, config_path, logs))
-        self.routers = list(_routers(config, config_path, logs))
+        self._fork_server = ForkServer(logs / "fork-server.log")
+        launch = partial(fork, self._fork_server)
+        self.nodes = list(_nodes(config, config_path, logs, launch))
+        self.routers = list(_routers(config, config_path, logs, launch))
         self._announce = announce
         self._over = asyncio.Event()
         self._failure: EngineStopped | None = None
@@ -91,6 +91,7 @@ class Supervisor:
         """Stop routers, then nodes. Return whether all of them ended by themselves."""
         deadline_s = self.config.limits.drain_ms_max / 1000 + STOP_SLACK_S
         clean = [await _stop_all(self.routers, deadline_s), await _stop_all(self.nodes, deadline_s)]
+        self._fork_server.close()
         return all(clean)
 
     def keep_told(self, tell: Callable[[str], None]) -> None:
@@ -164,22 +165,22 @@ def write_atomically(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _nodes(config: ClusterConfig, config_path: Path, logs: Path) -> Iterator[Child]:
+def _nodes(config: ClusterConfig, config_path: Path, logs: Path, launch: Launch) -> Iterator[Child]:
     for group in config.groups:
         for replica in group.replicas:
             name = _node_name(group.group, replica)
             place = ["--group", str(group.group), "--replica", replica.id]
-            command = [*PROGRAM, "node", "--config", str(config_path), *place, *WITH_PARENT]
-            log, metrics = logs / f"{name}.log", metrics_address(replica)
-            yield Child(name, command, group=group.group, address=replica.grpc, log=log, metrics=metrics)
+            command = ["node", "--config", str(config_path), *place]
+            log, metrics, address = logs / f"{name}.log", metrics_address(replica), replica.grpc
+            yield Child(name, command, group=group.group, address=address, log=log, metrics=metrics, launch=launch)
 
 
-def _routers(config: ClusterConfig, config_path: Path, logs: Path) -> Iterator[Child]:
+def _routers(config: ClusterConfig, config_path: Path, logs: Path, launch: Launch) -> Iterator[Child]:
     for number, router in enumerate(config.routers):
         name = f"router-{number}"
-        command = [*PROGRAM, "router", "--config", str(config_path), "--number", str(number), *WITH_PARENT]
+        command = ["router", "--config", str(config_path), "--number", str(number)]
         log, metrics = logs / f"{name}.log", metrics_address(router)
-        yield Child(name, command, group=None, address=router.grpc, log=log, metrics=metrics)
+        yield Child(name, command, group=None, address=router.grpc, log=log, metrics=metrics, launch=launch)
 
 
 async def _stop_all(children: list[Child], deadline_s: float) -> bool:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from cli.options import process_config_option, with_parent_option
-from cli.with_parent import end_with_parent
+from cli.options import process_config_option
 from engine.config import load_config
 from engine.rpc.logs import set_up_logs
 
@@ -14,11 +13,8 @@ from engine.rpc.logs import set_up_logs
 @process_config_option
 @click.option("--group", type=click.IntRange(0), default=0, show_default=True, help="The group.")
 @click.option("--replica", required=True, help="The replica's name in that group.")
-@with_parent_option
-def node(config_path: Path, group: int, replica: str, with_parent: int | None) -> None:
+def node(config_path: Path, group: int, replica: str) -> None:
     """Run one replica in the foreground. SIGTERM lets it finish what it admitted, and stops it clean."""
-    if with_parent is not None:
-        end_with_parent(with_parent)
     config = load_config(config_path)
     # Imported here: `--help` must not wait for the compiled kernels.
     from engine.rpc.process import run_process  # noqa: PLC0415

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from cli.options import process_config_option, with_parent_option
-from cli.with_parent import end_with_parent
+from cli.options import process_config_option
 from engine.config import load_config
 from engine.exit_codes import EngineStopped, ExitCode
 from engine.rpc.logs import set_up_logs
@@ -14,11 +13,8 @@ from engine.rpc.logs import set_up_logs
 @click.command()
 @process_config_option
 @click.option("--number", type=click.IntRange(0), default=0, show_default=True, help="Which router of the file.")
-@with_parent_option
-def router(config_path: Path, number: int, with_parent: int | None) -> None:
+def router(config_path: Path, number: int) -> None:
     """Run one router in the foreground. It holds no state: SIGTERM stops it clean, and killing it loses nothing."""
-    if with_parent is not None:
-        end_with_parent(with_parent)
     config = load_config(config_path)
     if number >= len(config.routers):
         raise EngineStopped(ExitCode.CONFIG_INVALID, f"{config_path} lists {len(config.routers)} routers, no {number}")

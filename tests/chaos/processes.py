@@ -13,8 +13,12 @@ from typing import Final
 
 import msgspec
 
+from tests.chaos.forked import Forked
+
 START_S_MAX: Final = 120.0
 STOP_S_MAX: Final = 60.0
+LOADER: Final = "LD_PRELOAD"
+"""What stands in it has to be there when a program is loaded: a fork comes too late."""
 COMMAND: Final = (sys.executable, "-m", "cli")
 
 
@@ -23,6 +27,13 @@ def run(*arguments: str, timeout_s: float = STOP_S_MAX) -> "subprocess.Completed
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL, check=False
     )
+
+
+def started(arguments: list[str], output: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """Start `posting-engine` as a program, with more in its environment, its output added to a file."""
+    with output.open("ab") as text:
+        command, merged = [*COMMAND, *arguments], {**os.environ, **environment}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=text, stderr=text, env=merged)
 
 
 class Cluster:
@@ -40,7 +51,7 @@ class Cluster:
         self.folder = folder
         self.path = folder / "cluster.yml"
         self.config = msgspec.yaml.decode(self.path.read_bytes())
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, subprocess.Popen[bytes] | Forked] = {}
 
         self._places = {
             f"{group['group'] or ''}{replica['id']}": (group["group"], replica)
@@ -83,14 +94,9 @@ class Cluster:
         """Start replicas or routers; what they print goes to a file beside the cluster.yml."""
         for name in names:
             place = ["router", "--number", str(self.routers.index(name))] if name in self.routers else self._node(name)
-            with (self.folder / f"{name}.txt").open("ab") as output:
-                self.running[name] = subprocess.Popen(
-                    [*COMMAND, *place, "--config", str(self.path)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env={**os.environ, **(environment or {})},
-                )
+            arguments, output = [*place, "--config", str(self.path)], self.folder / f"{name}.txt"
+            start = started if LOADER in (environment or {}) else Forked
+            self.running[name] = start(arguments, output, environment or {})
 
     def _node(self, name: str) -> list[str]:
         group, replica = self._places[name]

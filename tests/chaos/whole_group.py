@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.chaos.processes import COMMAND, START_S_MAX, Cluster, run
+from tests.chaos.processes import START_S_MAX, Cluster, run, started
 
 LOOK_S: Final = 0.1
 VERIFY_S_MAX: Final = 300.0
@@ -27,11 +27,9 @@ class WholeGroup(Cluster):
 
     def start_alone(self, name: str, *command: str, config: Path) -> "subprocess.Popen[bytes]":
         """Start a process of another cluster.yml; what it prints goes where the others' output is."""
-        with (self.folder / f"{name}.txt").open("ab") as output:
-            self.running[name] = subprocess.Popen(
-                [*COMMAND, *command, "--config", str(config)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-        return self.running[name]
+        process = started([*command, "--config", str(config)], self.folder / f"{name}.txt", {})
+        self.running[name] = process
+        return process
 
     def described(self) -> dict[str, dict[str, Any]]:
         """Return what `describe` says of each replica that answers, by name."""
