@@ -100,16 +100,12 @@ class _Server:
         for one in (self._awake, self._waker, *self._told.values()):
             one.close()
         os.setsid()
-        nothing, output = (
-            os.open(os.devnull, os.O_RDONLY),
-            os.open(request.output, os.O_WRONLY | os.O_APPEND | os.O_CREAT),
-        )
         # Descriptor 0 is the fork server's socket: its object must not close what stands there from now on.
         self._control.detach()
-        for number, replaced in enumerate((nothing, output, output)):
-            os.dup2(replaced, number)
-        os.close(nothing)
-        os.close(output)
+        for number, path in enumerate((os.devnull, request.output, request.errors or request.output)):
+            opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            os.dup2(opened, number)
+            os.close(opened)
         os.environ.update(request.environment)
         sys.argv = ["posting-engine", *request.arguments]
         setproctitle(" ".join(sys.argv))

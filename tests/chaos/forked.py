@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +22,12 @@ atexit.register(_SERVER.close)
 class Forked:
     """A forked process, with as much of `subprocess.Popen` as clusters need."""
 
-    def __init__(self, arguments: list[str], output: Path, environment: Mapping[str, str]) -> None:
-        """Start `posting-engine` with these arguments and more in its environment, its output added to a file."""
-        self._told = _SERVER.ask(Request(arguments, str(output.absolute()), dict(environment)))
+    def __init__(
+        self, arguments: Sequence[str], output: Path, environment: Mapping[str, str], errors: Path | None = None
+    ) -> None:
+        """Start `posting-engine` with these arguments and more in its environment, its output added to files."""
+        paths = [str(one.absolute()) for one in (output, errors or output)]
+        self._told = _SERVER.ask(Request(list(arguments), *paths, dict(environment)))
         self._lines = b""
         self.returncode: int | None = None
         self._hear(1, time.monotonic() + STARTED_S_MAX)
@@ -64,3 +67,17 @@ class Forked:
                 raise subprocess.TimeoutExpired("a fork", wait_s or 0.0) from late
             assert heard, f"the fork server ended: {_OUTPUT.name}"
             self._lines += heard
+
+
+def run(*arguments: str, timeout_s: float) -> "subprocess.CompletedProcess[str]":
+    """Run one command of `posting-engine` to its end; raises `subprocess.TimeoutExpired`, having killed it."""
+    with tempfile.TemporaryDirectory(dir=_OUTPUT.name) as folder:
+        output, errors = Path(folder) / "output", Path(folder) / "errors"
+        process = Forked(arguments, output, {}, errors)
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        return subprocess.CompletedProcess(arguments, code, output.read_text(), errors.read_text())

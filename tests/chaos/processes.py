@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from tests.chaos import forked
 from tests.chaos.forked import Forked
 
 START_S_MAX: Final = 120.0
@@ -24,9 +25,7 @@ COMMAND: Final = (sys.executable, "-m", "cli")
 
 def run(*arguments: str, timeout_s: float = STOP_S_MAX) -> "subprocess.CompletedProcess[str]":
     """Run one command of `posting-engine` to its end."""
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL, check=False
-    )
+    return forked.run(*arguments, timeout_s=timeout_s)
 
 
 def started(arguments: list[str], output: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
