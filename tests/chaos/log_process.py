@@ -46,7 +46,9 @@ class Store:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._environment = lmdb.open(str(folder), map_size=64 << 20)
-        # LMDB syncs what it writes, never the name of its new file.
+        # LMDB syncs what it commits: neither the first pages of its new file nor the file's name.
+        with self._environment.begin(write=True) as transaction:
+            transaction.put(_APPLIED, b"0", overwrite=False)
         Disk().sync_folder(folder)
         self._unsaved: list[tuple[int, int]] = []
 
