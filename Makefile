@@ -27,7 +27,8 @@ BENCH_OPTIONS ?=
 MAKEFLAGS += --jobs=2
 
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-runtime requirements proto baseline check format test test-chaos test-one-process test-unit test-property demo up bench-smoke bench-contention chaos \
+.PHONY: help setup setup-runtime requirements proto baseline check format test test-chaos test-one-process test-unit \
+	test-unit-to-n test-unit-from-o test-property demo up bench-smoke bench-contention chaos \
 	crashpoints simulate clean
 
 help: ## list the targets
@@ -84,7 +85,7 @@ format: $(BUILD)/dev.stamp ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 test: setup ## everything that CI runs, two at a time: whole clusters beside what needs one processor
-	$(MAKE) --output-sync=target test-chaos test-property test-unit check test-one-process
+	$(MAKE) --output-sync=target test-chaos test-property test-unit-to-n test-unit-from-o check test-one-process
 
 # Chaos with one process at a time, beside what needs one processor; the rest of that folder runs whole clusters.
 ONE_PROCESS := $(patsubst %,tests/chaos/test_%.py,log_recorded_writes log_sigkill step_crash_images storage_sigkill)
@@ -92,8 +93,13 @@ ONE_PROCESS := $(patsubst %,tests/chaos/test_%.py,log_recorded_writes log_sigkil
 test-chaos:
 	$(BIN)/pytest -q tests/chaos $(ONE_PROCESS:%=--ignore=%)
 
-test-unit:
-	$(BIN)/pytest -q tests/unit tests/golden tests/model
+test-unit: test-unit-to-n test-unit-from-o
+
+test-unit-to-n:
+	$(BIN)/pytest -q tests/golden tests/model tests/unit/test_[a-n]*.py
+
+test-unit-from-o:
+	$(BIN)/pytest -q tests/unit/test_[o-z]*.py
 
 test-one-process:
 	$(BIN)/pytest -q $(ONE_PROCESS)
