@@ -1,19 +1,15 @@
 """How commands tell a refusal: its name and its meaning, in one sentence."""
 
-from typing import Final
-
 from cli.ids import id_text
 from cli.meanings import member_sentences
+from engine.core.outcomes import is_conflict
 from engine.exit_codes import EngineStopped, ExitCode
 from postingengine.v1.outcomes import Outcome
-
-CONFLICTS: Final = range(10, 40)
-"""Outcomes of an id that belongs to another body: that one's outcome stands."""
 
 
 def refused_transfer(transfer_id: bytes, number: int) -> EngineStopped:
     """Return what ends a command whose transfer was refused: its id is spent."""
-    spent = "keeps the outcome of its first body" if number in CONFLICTS else "stays refused"
+    spent = "keeps the outcome of its first body" if is_conflict(number) else "stays refused"
     return EngineStopped(
         ExitCode.REFUSED, f"{_words(transfer_id, number)}; this id {spent}: use another for another try"
     )

@@ -35,6 +35,7 @@ EXAMPLE_ARGUMENTS: Final = (
 )
 """Fixed, so that every run imports the same ledger."""
 EXAMPLE_S_MAX: Final = 120
+VERIFY_S_MAX: Final = 300
 TRANSACTIONS_MIN: Final = 1000
 SEARCH_AT: Final = 0.4
 """The share of transfers after which the leaders are looked up: shortly before they are killed."""
@@ -227,7 +228,12 @@ class Verified(NamedTuple):
 
 def _verified(folder: str) -> Verified:
     command = [sys.executable, "-m", "cli", "verify", folder, "--json"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True, timeout=VERIFY_S_MAX
+        )
+    except subprocess.TimeoutExpired:
+        return Verified(f"it was not through after {VERIFY_S_MAX} s: run it by itself on {folder}")
     if done.returncode != 0:
         return Verified((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
     found = json.loads(done.stdout)

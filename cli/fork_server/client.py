@@ -15,6 +15,8 @@ from engine.exit_codes import ExitCode, require
 
 ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy's linear algebra would start threads when it is imported; the engine has none."""
+ASK_S_MAX: Final = 10.0
+"""The fork server takes so long to make room for a request only if it has been stopped."""
 END_S_MAX: Final = 10.0
 
 
@@ -37,11 +39,19 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                socket.send_fds(self._running(), [message], [theirs.fileno()])
+                self._send(message, theirs)
             except OSError:
-                self.close()
-                socket.send_fds(self._running(), [message], [theirs.fileno()])
+                ours.close()
+                raise
         return ours
+
+    def _send(self, message: bytes, theirs: socket.socket) -> None:
+        """Send a request; to a new fork server if the one that was there has ended, or takes nothing any more."""
+        try:
+            socket.send_fds(self._running(), [message], [theirs.fileno()])
+        except OSError:
+            self.close()
+            socket.send_fds(self._running(), [message], [theirs.fileno()])
 
     def close(self) -> None:
         """End the fork server; what it forked gets SIGTERM, if it still runs."""
@@ -54,6 +64,7 @@ class ForkServer:
     def _running(self) -> socket.socket:
         if self._control is None:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._control.settimeout(ASK_S_MAX)
             with theirs, self._output.open("ab") as output:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "cli.fork_server", str(os.getpid())],

@@ -12,6 +12,8 @@ from cli.fork_server.request import Request
 
 LOOK_S: Final = 0.02
 GONE_S_MAX: Final = 60.0
+FORKED_S_MAX: Final = 300.0
+"""The first fork waits until everything is loaded, and compiled if it never was."""
 
 
 class Forked:
@@ -42,14 +44,16 @@ class Forked:
 async def fork(server: ForkServer, arguments: list[str], output: Path) -> Forked:
     """Have `posting-engine` run with these arguments, its output added to a file.
 
-    Raises `ConnectionError` if the fork server ends before it has forked: why is in its own output.
+    Raises `ConnectionError` if the fork server ends before it has forked, or takes too long: why is in its own output.
     """
     request = Request(arguments, str(output.absolute()))
     told, connection = await asyncio.open_connection(sock=server.ask(request))
-    line = await told.readline()
+    line = b""
+    with contextlib.suppress(TimeoutError):
+        line = await asyncio.wait_for(told.readline(), FORKED_S_MAX)
     if not line:
         connection.close()
-        raise ConnectionError("the fork server ended before it had started a process: see fork-server.log")
+        raise ConnectionError("the fork server started no process: see fork-server.log")
     return Forked(int(line), told, connection)
 
 

@@ -16,7 +16,7 @@ from postingengine.statements import (
     Side,
     StoredTransfer,
 )
-from postingengine.transfers import Flag, Kind, Transfer
+from postingengine.transfers import Flag, Kind, Transfer, misfit_of
 from postingengine.v1 import account_pb2, posting_service_pb2, statement_pb2, transfer_pb2, types_pb2
 from postingengine.v1.outcomes import Outcome
 
@@ -203,14 +203,10 @@ def at_least(log_indexes: Mapping[int, int]) -> types_pb2.Consistency:
 
 def _whole(value: int, field: str, most: int) -> int:
     """Return a number that fits its field; protobuf's own complaint would not name it."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{field} is a {type(value).__name__}; it must be an int{_NUMBERED.get(field, '')}")
-    if not 0 <= value <= most:
-        raise ValueError(f"{field} is {value}; it may be 0 to {most}")
+    misfit = misfit_of(value, field, most)
+    if misfit is not None:
+        raise misfit
     return value
-
-
-_NUMBERED: Final = {"ledger": ", the ledger's number: see ledgers()"}
 
 
 def _optional(value: bytes) -> bytes:

@@ -224,9 +224,17 @@ def _out_of_range(
         ("effective_at", effective_at, _TIME_NS_MAX),
     )
     for name, value, most in bounds:
-        if not isinstance(value, int):
-            what = ", the ledger's number: see ledgers()" if name == "ledger" else ""
-            return TypeError(f"{name} is a {type(value).__name__}; it must be an int{what}")
-        if not 0 <= value <= most:
-            return ValueError(f"{name} is {value}; it may be 0 to {most}")
+        misfit = misfit_of(value, name, most)
+        if misfit is not None:
+            return misfit
     return ValueError("a field does not fit the record")
+
+
+def misfit_of(value: object, name: str, most: int) -> ValueError | TypeError | None:
+    """Say what keeps a value out of the field of a whole number from 0 to `most`; None if nothing does."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        what = ", the ledger's number: see ledgers()" if name == "ledger" else ""
+        return TypeError(f"{name} is a {type(value).__name__}; it must be an int{what}")
+    if not 0 <= value <= most:
+        return ValueError(f"{name} is {value}; it may be 0 to {most}")
+    return None

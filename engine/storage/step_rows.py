@@ -9,8 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.chains.outline import sides_of_payload
-from engine.core.chains.step_record import STEP, Sides, StepRecord, StepsDamaged, decode_steps, dense_amounts
+from engine.core.chains.step_record import (
+    Sides,
+    StepRecord,
+    StepsDamaged,
+    decode_steps,
+    dense_amounts,
+    step_words,
+)
 from engine.core.chains.word import Step
+from engine.core.events import plain
 from engine.core.log_record import RecordKind, kind_of
 from engine.core.records import Kind, Words
 from engine.exit_codes import EngineStopped, ExitCode
@@ -28,8 +36,6 @@ IS_LATER: Final = np.isin(np.arange(256), list(LATER_STEPS))
 """Shape (256,), by step: whether it is one of those."""
 _KIND_SHIFT: Final = np.uint64(16)
 _BYTE: Final = np.uint64(0xFF)
-STEP_WORDS: Final = STEP.itemsize // 8
-"""A step read as words."""
 _FIRST_ROW: Final = np.uint64(0xFFFFFFFF)
 _SIXTEEN_BITS: Final = np.uint64(0xFFFF)
 _SHIFT_32: Final = np.uint64(32)
@@ -139,7 +145,7 @@ def _fill(block: Block, positions: npt.NDArray[np.int64], places: npt.NDArray[np
     first_position = block.header.end_position - len(record.rows)
     numbers = positions - first_position
     _place(
-        np.array(record.steps).view(np.uint64).reshape(-1, STEP_WORDS),
+        plain(step_words(record.steps), np.uint64),
         steps_with_holds(record),
         np.array(record.sides),
         numbers,

@@ -133,25 +133,17 @@ def test_the_loop_waits_for_a_disk_that_is_quick_and_at_rest(pace: Clock) -> Non
     assert made.may_wait()
 
 
-def test_one_slow_job_sends_the_next_ones_to_the_thread(pace: Clock) -> None:
+@pytest.mark.parametrize(
+    ("job_s", "brief_jobs"), [(0.05, BRIEF_JOBS_TO_TRUST), (0.003, BRIEF_JOBS_TO_FORGIVE)], ids=["slow", "not brief"]
+)
+def test_one_job_that_was_not_brief_sends_the_next_ones_to_the_thread(
+    pace: Clock, job_s: float, brief_jobs: int
+) -> None:
     made = trusted(pace)
-    pace.job_s = 0.05
+    pace.job_s = job_s
     made.run(pace.job)
     pace.job_s = 0.0001
-    for _ in range(BRIEF_JOBS_TO_TRUST):
-        pace.now_s += 1.0
-        assert not made.may_wait()
-        made.run(pace.job)
-    pace.now_s += 1.0
-    assert made.may_wait()
-
-
-def test_a_job_that_was_merely_not_brief_is_soon_forgiven(pace: Clock) -> None:
-    made = trusted(pace)
-    pace.job_s = 0.003
-    made.run(pace.job)
-    pace.job_s = 0.0001
-    for _ in range(BRIEF_JOBS_TO_FORGIVE):
+    for _ in range(brief_jobs):
         pace.now_s += 1.0
         assert not made.may_wait()
         made.run(pace.job)

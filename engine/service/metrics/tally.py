@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from engine.core.chains.step_answers import ANSWER, ON_RECORD
 from engine.core.chains.word import Step
-from engine.core.outcomes import Outcome, ResultFlag
+from engine.core.outcomes import Outcome, ResultFlag, is_conflict
 from engine.core.records import Kind, Words
 from engine.service.flight import Results
 from engine.service.metrics.histogram import Histogram
@@ -18,8 +18,6 @@ from engine.service.submission import words_of_results
 
 ASIDE_ROWS_MAX: Final = 1 << 14
 ASIDE_RECORDS_MAX: Final = 512
-_CONFLICT_FIRST: Final = int(Outcome.ID_REUSED_WITH_DIFFERENT_KIND)
-_CONFLICT_LAST: Final = 39
 _KIND_AND_OUTCOME: Final = np.uint64(0xE000_FFFF_00FF_0000)
 """Of word 15 of a journal row: step (3 bits), outcome, kind."""
 _OUTCOME_WORD: Final = 2
@@ -82,7 +80,7 @@ class Tally:
         if self._aside_results:
             for word, count in _counted(np.concatenate(self._aside_results) & _OUTCOME_AND_FLAGS):
                 self.replays += count if word >> 16 & ResultFlag.REPLAYED else 0
-                self.conflicts += count if _CONFLICT_FIRST <= word & 0xFFFF <= _CONFLICT_LAST else 0
+                self.conflicts += count if is_conflict(word & 0xFFFF) else 0
         if self._aside_answers:
             answers = np.frombuffer(b"".join([one.tobytes() for one in self._aside_answers]), ANSWER)
             self.replays += int(np.count_nonzero(answers["flags"] & ON_RECORD))
