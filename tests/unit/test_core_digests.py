@@ -3,16 +3,18 @@ import hashlib
 import numpy as np
 import pytest
 
-from engine.core.chains.digests import LANES, MESSAGE_WORDS, digest_all
+from engine.core.chains.digests import HEAD_WORDS, LANES, ROW_WORDS, digest_all
 from engine.core.chains.plain import plain_digests
 from engine.core.chains.plan import DIGEST_BYTES, DIGEST_PERSON, Plan, Side, chain_of
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, LANES - 1, LANES, LANES + 1, 5 * LANES + 7])
 def test_digests_in_lanes_are_those_of_the_library(count: int) -> None:
-    messages = np.random.default_rng(count).integers(0, 1 << 64, (count, MESSAGE_WORDS), np.uint64)
+    messages = np.random.default_rng(count).integers(0, 1 << 64, (count, HEAD_WORDS + ROW_WORDS), np.uint64)
     digests = np.zeros((count, 2), np.uint64)
-    digest_all(messages, digests)
+    heads, rows = messages[:, :HEAD_WORDS].copy(), messages[:, HEAD_WORDS:].copy()
+    rows.setflags(write=False)
+    digest_all(heads, rows, digests)
     expected = [
         hashlib.blake2b(one.tobytes(), digest_size=DIGEST_BYTES, person=DIGEST_PERSON).digest() for one in messages
     ]

@@ -21,8 +21,8 @@ from engine.core.records import RECORD_BYTES, Kind, Words
 _FEW: Final = 8
 """Fewer digests than this are quicker one by one."""
 _BLANK: Final = hashlib.blake2b(digest_size=DIGEST_BYTES, person=DIGEST_PERSON)
-_ENCODED_BYTES: Final = 16 + RECORD_BYTES
-"""Of a chain of one leg: header, sides, padding, row."""
+_HEAD_PARTS: Final = 8
+"""Of an encoded chain of one leg, two bytes each: header, sides, padding. Its row follows."""
 _FAMILIES: Final = (Kind.POST, Kind.RESERVE, Kind.REVERSE)
 _KIND_SHIFT: Final = np.uint64(16)
 _BYTE: Final = np.uint64(0xFF)
@@ -85,19 +85,18 @@ def plain_digests(
     words: shape (n, 16), C-contiguous. sides: shape (n, 2), the groups of its accounts. deciders: shape (n,); None: the
     group of each credit account decides.
     """
-    encoded = np.zeros((len(words), _ENCODED_BYTES), np.uint8)
-    header = encoded[:, :16].view("<u2")
-    header[:, 0], header[:, 2], header[:, 4:6] = PLAN_VERSION, 1, sides
-    header[:, 1] = sides[:, 1] if deciders is None else deciders
-    encoded[:, 16:] = words.view(np.uint8).reshape(-1, RECORD_BYTES)
+    heads = np.zeros((len(words), _HEAD_PARTS), "<u2")
+    heads[:, 0], heads[:, 2], heads[:, 4:6] = PLAN_VERSION, 1, sides
+    heads[:, 1] = sides[:, 1] if deciders is None else deciders
     if len(words) < _FEW:
-        return np.frombuffer(b"".join(map(_digest, encoded)), np.uint8).reshape(-1, DIGEST_BYTES)
+        return np.frombuffer(b"".join(map(_digest, heads, words)), np.uint8).reshape(-1, DIGEST_BYTES)
     digests = np.empty((len(words), 2), np.uint64)
-    digest_all(encoded.view(np.uint64), digests)
+    digest_all(heads.view(np.uint64), words, digests)
     return digests.view(np.uint8)
 
 
-def _digest(encoded: npt.NDArray[np.uint8]) -> bytes:
+def _digest(head: npt.NDArray[np.uint16], row: npt.NDArray[np.uint64]) -> bytes:
     hashed = _BLANK.copy()  # a third quicker than to begin with size and person each time
-    hashed.update(encoded.data)
+    hashed.update(head.data)
+    hashed.update(row.data)
     return hashed.digest()
