@@ -145,16 +145,17 @@ class Room(NamedTuple):
     """Memory for one block with its rows in their place: what is applied there need not be copied."""
 
     data: npt.NDArray[np.uint8]
-    """Header, preamble and rows."""
+    """Header, preamble, rows and extra."""
     rows: Words
     """Shape (n, 16), writable: of `data`."""
 
 
-def room_for(preamble_bytes: int, rows: int) -> Room:
-    """Return room for a block of at most so many rows."""
+def room_for(preamble_bytes: int, rows: int, extra_bytes: int = 0) -> Room:
+    """Return room for a block of at most so many rows, and bytes of extra."""
     rows_at = HEADER_BYTES + preamble_bytes
-    data = np.empty(rows_at + rows * RECORD_BYTES, np.uint8)
-    return Room(data, data[rows_at:].view(np.uint64).reshape(-1, RECORD_WORDS))
+    end = rows_at + rows * RECORD_BYTES
+    data = np.empty(end + extra_bytes, np.uint8)
+    return Room(data, data[rows_at:end].view(np.uint64).reshape(-1, RECORD_WORDS))
 
 
 def encode_block(
@@ -168,8 +169,8 @@ def encode_block(
     previous: bytes,
     room: Room | None = None,
 ) -> tuple[bytes | memoryview, bytes]:
-    """Return the bytes of the block, and its hash. They are those of `room` where its first rows are the block's, and
-    nothing but rows."""
+    """Return the bytes of the block, and its hash. They are those of `room` where its first rows are the block's, with
+    the amounts that they ask for, and the extra fits."""
     index = applied.requested_index.astype("<u4", copy=False).tobytes()
     start = HEADER.pack(
         MAGIC,
@@ -187,8 +188,9 @@ def encode_block(
         previous,
         GENESIS_HASH,
     )[:HASH_AT]
-    if room is not None and not extra and not len(index) and _fills(room, applied.rows):
-        return _finished(room.data[: HEADER_BYTES + len(preamble) + applied.rows.nbytes].data, start, preamble)
+    end = HEADER_BYTES + len(preamble) + applied.rows.nbytes + len(extra)
+    if room is not None and end <= len(room.data) and not len(index) and _fills(room, applied.rows):
+        return _finished(room.data[:end].data, start, preamble, extra)
     pieces = (
         preamble,
         _bytes_of(applied.rows),
@@ -210,9 +212,10 @@ def _fills(room: Room, rows: Words) -> bool:
     return same and 8 * rows.nbytes >= 7 * room.rows.nbytes
 
 
-def _finished(data: memoryview, start: bytes, preamble: bytes) -> tuple[memoryview, bytes]:
-    """Put what is before the rows of a block into its place; return it, read-only, and its hash."""
+def _finished(data: memoryview, start: bytes, preamble: bytes, extra: bytes) -> tuple[memoryview, bytes]:
+    """Put what is around the rows of a block into its place; return it, read-only, and its hash."""
     data[HEADER_BYTES : HEADER_BYTES + len(preamble)] = preamble
+    data[len(data) - len(extra) :] = extra
     digest = blake3(start).update(data[HEADER_BYTES:]).digest()
     data[:HEADER_BYTES] = start + digest
     return data.toreadonly(), digest

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from engine.core.book import Book
 from engine.core.chains.step_record import Sides, StepRecord, step_words
+from engine.core.chains.word import Step
 from engine.core.events import plain
 from engine.core.kernel.open_chains import know_bodies
 from engine.core.known import Known, nothing_known, of_one_group
@@ -26,6 +27,7 @@ _BYTE: Final = np.uint64(0xFF)
 _OUTCOME_SHIFT: Final = np.uint64(32)
 _OUTCOME_MASK: Final = np.uint64(0xFFFF)
 _EFFECT_MAX: Final = 9
+_MET_STEPS: Final = LATER_STEPS | {int(step) for step in (Step.RESERVE, Step.DECIDE, Step.ABORT)}
 _POSITION_WORD: Final = 15
 """Of an account's row: where its CREATE_ACCOUNT stands."""
 LaidOut: TypeAlias = tuple[npt.NDArray[np.uint8], Words, Sides, npt.NDArray[np.uint16]]
@@ -72,15 +74,21 @@ class Loader:
             *self._laid_out(stored.rows, positions, id_row, followed_row),
         )
 
-    def load_steps(self, steps: StepRecord, kinds: frozenset[int]) -> Known:
+    def load_steps(self, steps: StepRecord, kinds: frozenset[int]) -> tuple[Known, Named | None]:
         """Return what is known about the ids in the rows of steps: of a COMMIT, HOLD or RELEASE too, since it is obeyed
         only with the very legs that are on record; but where its open chain knows its only leg by itself. kinds: the
-        steps that occur."""
-        if kinds.isdisjoint(LATER_STEPS):
-            return self.load(steps.rows)
-        spared = np.zeros(len(steps.rows), np.bool_)
-        know_bodies(self._book.tables, plain(step_words(steps.steps), np.uint64), steps.rows, spared)
-        return self.load(steps.rows, spared)
+        steps that occur.
+
+        Plain steps are met (`KnownIds.meet`): then what that said is returned, too.
+        """
+        spared = None
+        if not kinds.isdisjoint(LATER_STEPS):
+            spared = np.zeros(len(steps.rows), np.bool_)
+            know_bodies(self._book.tables, plain(step_words(steps.steps), np.uint64), steps.rows, spared)
+        if not steps.compact or not kinds <= _MET_STEPS:
+            return self.load(steps.rows, spared), None
+        met = self._ids.meet(steps.rows, spared)
+        return self.known(steps.rows, met), met
 
     def _laid_out(
         self,

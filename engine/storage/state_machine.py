@@ -28,7 +28,7 @@ from engine.storage.block import Room, encode_block, room_for
 from engine.storage.checkpoint import Checkpoints
 from engine.storage.environment import forget_pages, writing
 from engine.storage.head import Head, write_head
-from engine.storage.ids.known_ids import KnownIds, Later, Named, later_of
+from engine.storage.ids.known_ids import KnownIds, Later, Named, is_whole, later_of
 from engine.storage.loading import Loader
 from engine.storage.open_chains import OpenChain, ages_of, open_chains, overdue_holds
 from engine.storage.recent import PackedBlock
@@ -201,18 +201,21 @@ class StateMachine:
         return applied.results
 
     def _apply_steps(self, log_index: int, term: int, record: LogRecord) -> StepAnswers:
-        steps = self._decode_steps(log_index, record)
+        room = room_for(len(record.preamble), len(record.rows), len(record.extra))
+        room.rows[:] = record.rows
+        steps = self._decode_steps(log_index, record, room.rows)
         outline = outline_of(steps, record.extra)
-        known = self.loader.load_steps(steps, outline.kinds)
+        known, met = self.loader.load_steps(steps, outline.kinds)
         applied = apply_steps(self.book, steps, known, record.timestamp_ns, outline)
-        changed = steps.steps if applied.changed.all() else steps.steps[applied.changed]
-        later = None if outline.kinds.isdisjoint(LATER_STEPS) else later_of(changed, self.book.next_position)
-        self._append(log_index, term, record._replace(extra=applied.extra), applied, later=later)
+        later = None
+        if not outline.kinds.isdisjoint(LATER_STEPS) and (met is None or not is_whole(applied.rows, met)):
+            later = later_of(steps.steps[applied.changed], self.book.next_position)
+        self._append(log_index, term, record._replace(extra=applied.extra), applied, room, later=later, met=met)
         return self.answering.complete(steps.steps, applied.answers, applied.changed, outline.kinds)
 
-    def _decode_steps(self, log_index: int, record: LogRecord) -> StepRecord:
+    def _decode_steps(self, log_index: int, record: LogRecord, rows: Words) -> StepRecord:
         try:
-            return decode_steps(np.array(record.rows), record.extra)
+            return decode_steps(rows, record.extra)
         except StepsDamaged as error:
             raise EngineStopped(
                 ExitCode.DATA_DAMAGED, f"log record {log_index}: {error}; restore or replace this replica"

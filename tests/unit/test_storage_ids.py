@@ -281,6 +281,15 @@ def test_ids_met_are_found_at_the_rows_that_they_became(ids: Ids, first_kind: Ki
     assert found.entries[:, 1].tolist() == list(range(shift, 8))
 
 
+def test_steps_met_are_found_at_both_their_rows_though_the_later_ones_were_spared(ids: Ids) -> None:
+    names = np.arange(1, 9, dtype=np.uint64)
+    ids.known.add(rows_of(names), 0, met=ids.known.meet(rows_of(names)))
+    met = ids.known.meet(rows_of(names), np.ones(8, np.bool_))
+    assert not len(met.own.numbers)
+    ids.known.add(rows_of(names), 8, met=met)
+    assert ids.positions(np.ascontiguousarray(rows_of(names)[:, :2])) == [{at, at + 8} for at in range(8)]
+
+
 def test_the_key_of_kinds_without_ids_is_never_in_the_filter() -> None:
     assert not len(IdFilter(0, 64).maybe(np.zeros(5, np.uint64)))
 

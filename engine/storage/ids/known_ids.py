@@ -35,6 +35,7 @@ from engine.storage.ids.stored_runs import UNMERGED_RUNS_MAX, StoredRuns
 from engine.storage.step_rows import steps_of_block
 
 _ROOM: Final = 64
+_NO_KEY: Final = np.uint64(0)
 _SIXTEEN_BITS: Final = np.uint64(0xFFFF)
 _BYTE: Final = np.uint64(0xFF)
 _SHIFT_32: Final = np.uint64(32)
@@ -129,22 +130,20 @@ class KnownIds:
     def add(self, rows: Words, first_position: int, later: Later | None = None, met: Named | None = None) -> None:
         """Add the rows of one block, shape (k, 16), and its later steps; blocks come in order.
 
-        met: what `meet` said of the batch that became the rows, behind any that expired.
+        met: what `meet` said of the batch that became the rows, behind any that expired. later: not needed where the
+        rows are all of that batch.
         """
         most = max(newest.count for newest in self._newest.values())
         if most and most + len(rows) > self._entries_max:
             self.stored.queue({family: newest.take() for family, newest in self._newest.items()}, first_position)
         self._end_position = first_position + len(rows)
-        if met is not None and _is_whole(rows, met):
+        if met is not None and is_whole(rows, met):
             self._newest[Family.IDS].insert_ids(met.keys, first_position)
             if not met.followers:
                 return
         else:
             self._add_ids(rows, first_position, met)
-        if later is not None and len(later.positions):
-            # Their keys are in the filter: chains are known by these ids since they were secured.
-            entries = np.stack((self._keys_of(later.chain_ids), later.positions), axis=1)
-            self._newest[Family.IDS].insert(entries, len(entries))
+            self._add_later(later)
         followed = self._room(Family.FOLLOWED, len(rows))
         count = followed_entries(rows, np.uint64(first_position), self._seed, followed)
         if count:
@@ -167,11 +166,16 @@ class KnownIds:
             own[spared] = 0  # as of a kind that has no id
         return self._named(own, followed if followers else None, self._filter.maybe(own), creates, followers)
 
-    def meet(self, batch: Words) -> Named:
-        """As `find`, for a batch that is applied next: its ids are in the filter from now on."""
+    def meet(self, batch: Words, spared: npt.NDArray[np.bool_] | None = None) -> Named:
+        """As `find`, for a batch that is applied next: its ids are in the filter from now on. Those that are spared
+        have to be there; `Named.keys` has them too.
+
+        Of steps, all must have one row each, with the id of its chain, and be RESERVEs, DECIDEs, ABORTs, or later ones.
+        """
         own, followed = np.empty(len(batch), np.uint64), np.empty(len(batch), np.uint64)
         followers, creates = fingerprints(batch, self._seed, own, followed)
-        return self._named(own, followed if followers else None, self._filter.meet(own), creates, followers)
+        asked = own if spared is None or followers else np.where(spared, _NO_KEY, own)
+        return self._named(own, followed if followers else None, self._filter.meet(asked), creates, followers)
 
     def find_ids(self, ids: Words) -> Found:
         """Find transfers by ids of shape (n, 2), as `find` does."""
@@ -211,6 +215,12 @@ class KnownIds:
             self._filter.insert(np.ascontiguousarray(ids[:count, 0]))
         self._newest[Family.IDS].insert(ids, count)
 
+    def _add_later(self, later: Later | None) -> None:
+        """Their keys are in the filter: chains are known by these ids since they were secured."""
+        if later is not None and len(later.positions):
+            entries = np.stack((self._keys_of(later.chain_ids), later.positions), axis=1)
+            self._newest[Family.IDS].insert(entries, len(entries))
+
     def _find_known(self, keys: npt.NDArray[np.uint64], maybe: npt.NDArray[np.int64]) -> Found:
         """Find those of the keys that the filter lets pass, `maybe`."""
         if not len(maybe):
@@ -234,7 +244,7 @@ class KnownIds:
         return self._scratch[family]
 
 
-def _is_whole(rows: Words, met: Named) -> bool:
+def is_whole(rows: Words, met: Named) -> bool:
     """Whether the rows are all records of the batch that was met, in their order: none expired, all stored."""
     return len(rows) == len(met.keys) > 0 and (int(rows[0, 15]) >> 16) & 0xFF != Kind.EXPIRE
 
