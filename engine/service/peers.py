@@ -44,7 +44,7 @@ class PeerServicer:
         if request.placement_epoch != ON_RECORD:
             require_epoch(request.placement_epoch, self._replica)
         record = _decoded(request)
-        require_sound(record, self._replica.place.group)
+        record = record._replace(compact=require_sound(record, self._replica.place.group))
         caller = Caller(identity_of(context), attempt_of(request.attempt))
         until_s = deadline_s(context, self._default_s)
         stepped = await step(self._replica, record, caller, until_s, looks_first=request.attempt > 1)

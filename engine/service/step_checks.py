@@ -34,10 +34,10 @@ _FOR_DECIDER: Final = np.zeros(256, np.bool_)
 _FOR_DECIDER[[Step.DECIDE, Step.ABORT]] = True
 
 
-def require_sound(record: StepRecord, group: int) -> None:
-    """Raise `CallFailed` (INVALID_ARGUMENT) unless every step may be logged by `group`."""
-    whole = _WHOLE[record.steps["step"]]
-    if not _are_plain(record, group):
+def require_sound(record: StepRecord, group: int) -> bool:
+    """Raise `CallFailed` (INVALID_ARGUMENT) unless `group` may log every step; return whether all are plain."""
+    whole, plain = _WHOLE[record.steps["step"]], _are_plain(record, group)
+    if not plain:
         _require(_KNOWN[record.steps["step"]], Reason.STEPS_UNREADABLE, "step {} is of no kind that this engine knows")
         _require_plans(record, whole, group)
         if whole.any():
@@ -45,6 +45,7 @@ def require_sound(record: StepRecord, group: int) -> None:
     if whole.any():
         _require_valid(record, whole)
         _require_digests(record, whole)
+    return plain
 
 
 def _are_plain(record: StepRecord, group: int) -> bool:

@@ -2,6 +2,9 @@
 
 Steps free what is reserved, so they never wait behind new work; the queue is bounded by bytes and by age all the same.
 A submission may be cut between any two steps, because each is heard by itself.
+
+Bytes are those of payload version 1. A record of plain steps is written in version 2, a quarter shorter; where they are
+large batches it may take the place of two others, since what a record costs by itself is much of what its steps do.
 """
 
 import asyncio
@@ -15,22 +18,31 @@ import numpy.typing as npt
 from engine import failpoints
 from engine.config import LimitsConfig
 from engine.core.chains.step_answers import StepAnswers, join_answers, split_answers
-from engine.core.chains.step_record import STEP, STEP_AMOUNT, StepRecord, encode_steps, join_steps
+from engine.core.chains.step_record import STEP, STEP_AMOUNT, StepRecord, encode_steps, join_steps, step_words
 from engine.core.chains.word import Step
+from engine.core.kernel.step_payload import RUN_WORDS
 from engine.core.limits import LOG_RECORD_BYTES_MAX, LOG_RECORD_CALLERS_MAX
+from engine.core.log_record import CALLER, RecordKind, encode_log_record
 from engine.core.log_record import Caller as RecordCaller
-from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.records import RECORD_BYTES
 from engine.failpoints import Failpoint
 from engine.rpc.faults import CallFailed, Fault, Logged, deadline_passed, fate_unknown, overloaded
 from engine.service.flight import FATE_UNKNOWN, Results, Ticket, goes_now
 from engine.service.submission import Caller
 
-RECORDS_TOGETHER: Final = 3
-"""A record of steps may be so many times as long as one of transfers: steps are a half longer, and what a record costs
-by itself, on each replica, is twice as much; so that a record has about two thousand of them."""
+STEPS_TOGETHER: Final = 5
+"""A record may have so many times as many steps as one of the target size has transfers, if they fit: what a record
+costs by itself, on each replica, is twice as much. So what a large batch sends one way makes one record, not one and a
+scrap of the next."""
 ROW_BYTES: Final = RECORD_BYTES + 4
 """A row with its sides."""
+STEP_BYTES: Final = STEP.itemsize + ROW_BYTES
+"""A step of one row,"""
+PLAIN_STEP_BYTES: Final = RECORD_BYTES + 16
+"""and a plain one, with its digest, as it is logged among others."""
+PLAIN_RECORDS_TOGETHER: Final = 2
+"""Records that one of plain steps may take the place of, if they fit: what two large batches send one way."""
+PLAIN_BYTES_MAX: Final = (LOG_RECORD_BYTES_MAX - (96 << 10)) // PLAIN_STEP_BYTES * STEP_BYTES
 _DEADLINE_PASSED: Final = "the deadline passed before these steps were logged; send them again"
 
 BEFORE: Final = {
@@ -64,6 +76,7 @@ class StepSubmission:
         "deadline_s",
         "done",
         "first_seen_ns",
+        "is_plain",
         "log_index",
         "next_step",
         "queued_bytes",
@@ -80,6 +93,8 @@ class StepSubmission:
         self.next_step = 0
         self.records = 0
         """Log records that may have some of the steps."""
+        self.is_plain = record.compact and not len(record.amounts) and _is_one_run(record)
+        """All steps are plain, move what they ask for, and make one run: `PLAIN_STEP_BYTES` each is all they take."""
         self.log_index = 0
         """At which the last of the steps is applied."""
         self.answers: dict[int, StepAnswers] = {}
@@ -147,7 +162,9 @@ class StepLane:
         """`clock_ns` is the leader's clock (UTC)."""
         self._clock_ns, self._loop = clock_ns, loop
         self._bytes_max, self._age_s_max = limits.step_queue_bytes_max, limits.queue_age_ms_max / 1000
-        self._bytes_target = min(RECORDS_TOGETHER * limits.log_record_bytes_target, LOG_RECORD_BYTES_MAX // 2)
+        steps_target = STEPS_TOGETHER * max(1, limits.log_record_bytes_target // RECORD_BYTES)
+        self._bytes_target = min(steps_target * STEP_BYTES, LOG_RECORD_BYTES_MAX * 3 // 4)
+        self._plain_target = min(PLAIN_RECORDS_TOGETHER * self._bytes_target, PLAIN_BYTES_MAX)
         self._queue: deque[StepSubmission] = deque()
         self._waiting_bytes = 0
         self._in_flight = 0
@@ -170,7 +187,8 @@ class StepLane:
     @property
     def ready(self) -> bool:
         """Whether a record should go now."""
-        return self.waits and goes_now(self._in_flight, self._waiting_bytes, self._bytes_target)
+        target = self._plain_target if self._queue and self._queue[0].is_plain else self._bytes_target
+        return self.waits and goes_now(self._in_flight, self._waiting_bytes, target)
 
     def admit(self, submission: StepSubmission) -> None:
         """Let steps wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""
@@ -202,9 +220,11 @@ class StepLane:
 
     def _fill(self) -> list[_Part]:
         parts: list[_Part] = []
-        room, now_s = self._bytes_target, self._loop.time()
+        plain, room, now_s = True, self._plain_target, self._loop.time()
         while self._queue and room > 0 and len(parts) < LOG_RECORD_CALLERS_MAX:
             submission = self._queue[0]
+            if plain and not submission.is_plain:
+                plain, room = False, room - self._plain_target + self._bytes_target
             if submission.done.done() or now_s >= submission.deadline_s:
                 submission.fail(deadline_passed(_DEADLINE_PASSED))
             elif parts and submission.next_bytes > room:
@@ -213,7 +233,7 @@ class StepLane:
                 before = submission.queued_bytes
                 parts.append(_Part(submission, *submission.take(room)))
                 self._waiting_bytes -= before - submission.queued_bytes
-                room -= before - submission.queued_bytes
+                room -= before - submission.queued_bytes + _caller_bytes(submission)
             if not submission.waits:
                 self._waiting_bytes -= submission.queued_bytes  # not zero, if it failed half-way
                 self._queue.popleft()
@@ -250,6 +270,23 @@ class StepLane:
                 part.submission.fail(fault)
 
         return failed
+
+
+def _is_one_run(record: StepRecord) -> bool:
+    words = step_words(record.steps)
+    differ = (words[:, _SHARED] ^ words[0, _SHARED]) & _SHARED_MASK
+    return not differ.any() and bool((record.sides == record.sides[0]).all())
+
+
+_SHARED: Final = slice(4, 7)
+"""Words of `STEP`: time; rows and decider, above the number of the row; reason, legs and step."""
+_SHARED_MASK: Final = np.array([~0, ~0xFFFF_FFFF, ~0], np.int64).view(np.uint64)
+
+
+def _caller_bytes(submission: StepSubmission) -> int:
+    """Return what a caller's entry and run take of a record, in the measure in which a plain step is `STEP_BYTES`."""
+    taken = CALLER.size + len(submission.caller.identity.encode()) + 8 * RUN_WORDS
+    return taken * STEP_BYTES // PLAIN_STEP_BYTES + 1
 
 
 def slice_steps(record: StepRecord, first: int, last: int) -> StepRecord:

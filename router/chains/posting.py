@@ -33,8 +33,10 @@ from router.chains.sending import SentAs
 from router.split.funds import Verdict, contended
 from router.split.short import PULLS_MAX, ChainRelief
 
-PLAIN_RUN_ROWS_MAX: Final = 2048
-"""A larger part is cut, so that its first rows are decided while the last ones are being reserved."""
+PLAIN_RUN_ROWS_MAX: Final = 5000
+"""A larger part is cut into equal ones, so that its first rows are decided while the last ones are being reserved. What
+a batch sends one way, a half of it or so, goes whole: what a log record costs by itself is much of what its steps do
+(docs/decisions/0014)."""
 LAYOUTS_MAX: Final = 8
 """How often one chain is laid out anew for what is learned of its originals."""
 NS_PER_S: Final = 1_000_000_000
@@ -165,8 +167,8 @@ _TABLE: Final = plain_table()
 
 
 def _cut(part: PlainPart) -> list[PlainPart]:
-    starts = range(0, len(part.rows), PLAIN_RUN_ROWS_MAX)
-    return [part._replace(rows=part.rows[start : start + PLAIN_RUN_ROWS_MAX]) for start in starts]
+    parts = -(-len(part.rows) // PLAIN_RUN_ROWS_MAX)
+    return [part] if parts == 1 else [part._replace(rows=rows) for rows in np.array_split(part.rows, parts)]
 
 
 async def _all(work: list[Coroutine[Any, Any, None]]) -> None:

@@ -20,10 +20,11 @@ REQUESTS_IN_FLIGHT_MAX: Final = 8
 FRESH_REQUESTS_MAX: Final = 4
 """Of these, so many with first steps: under load chains wait here, where nothing is reserved for them, and those that
 are on record come to their end soon."""
-FRESH_ROWS_MAX: Final = 4096
+FRESH_ROWS_MAX: Final = 10_000
 """No request of first steps is begun while those on their way have so many rows."""
-REQUEST_ROWS_TARGET: Final = 4096
-"""A request is closed at about so many rows; what one caller sends at once is never cut, and is below twice that."""
+REQUEST_ROWS_TARGET: Final = 3072
+"""A request is closed at about so many rows; what one caller sends at once is never cut, so that it is below what a
+group takes (`engine.service.peers.STEPS_MAX`)."""
 WAITING_ROWS_MAX: Final = 1 << 17
 """Rows that wait for one group; beyond it callers are told so, and nothing of theirs is sent."""
 PAUSE_S_MIN: Final = 0.01

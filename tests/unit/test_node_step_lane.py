@@ -5,9 +5,10 @@ import pytest
 
 from engine.core.chains.plan import Chain, Plan, Side, chain_of
 from engine.core.chains.step_answers import AnsweredWord, StepAnswers, answers_of, words_of
-from engine.core.chains.step_record import StepRecord, decode_steps, steps_of
+from engine.core.chains.step_record import StepRecord, decode_steps, plain_steps, steps_of
 from engine.core.chains.word import Order, State, Step, Word
 from engine.core.known import RESULT
+from engine.core.limits import IDENTITY_BYTES_MAX, LOG_RECORD_BYTES_MAX
 from engine.core.log_record import RecordKind
 from engine.core.records import RECORD_BYTES, Flag, Kind
 from engine.replication.interface import NotProposed
@@ -19,6 +20,7 @@ from tests.batcher_bench import BatcherBench
 
 pytestmark = pytest.mark.usefixtures("no_failures")
 ROUTER = Caller("router", 1)
+LONG = Caller("x" * IDENTITY_BYTES_MAX, 1)
 
 
 def chain(number: int, legs: int = 1, amount: int = 5) -> Chain:
@@ -100,7 +102,7 @@ async def test_steps_of_callers_of_one_turn_share_a_record_and_each_gets_its_own
 
 
 async def test_a_large_batch_becomes_a_handful_of_records_and_one_answer() -> None:
-    bench = Bench(log_record_bytes_target=100 * 196)
+    bench = Bench(log_record_bytes_target=60 * RECORD_BYTES)
     task = bench.step(steps(Step.RESERVE, *range(1, 751)))
     await bench.settle()
     assert [len(one) for one in bench.logged()] == [300, 300, 150]
@@ -111,6 +113,42 @@ async def test_a_large_batch_becomes_a_handful_of_records_and_one_answer() -> No
     assert done.log_index == 3
     words = words_of(done.whole_answer(), [chain(number) for number in range(1, 751)], 0)
     assert all(word is not None and word.amounts == (5,) for word in words)
+
+
+def plain(count: int, first: int = 1) -> StepRecord:
+    """RESERVEs as a router sends them for a batch, found to be plain."""
+    rows = np.zeros((count, 16), np.uint64)
+    rows[:, 0] = np.arange(first, first + count)
+    sides = np.full((count, 2), (0, 1), np.uint16)
+    return plain_steps(rows, sides, np.zeros((count, 16), np.uint8), Step.RESERVE, time_ns=7)._replace(compact=True)
+
+
+async def test_plain_steps_of_large_batches_share_a_record_of_twice_as_many() -> None:
+    bench = Bench(log_record_bytes_target=60 * RECORD_BYTES)
+    bench.step(plain(290))
+    bench.step(plain(290, 291))
+    bench.step(steps(Step.RESERVE, 1, 2))
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [580]
+
+
+async def test_other_steps_do_not_join_more_plain_ones_than_fit_beside_them() -> None:
+    bench = Bench(log_record_bytes_target=60 * RECORD_BYTES)
+    bench.step(plain(100))
+    bench.step(steps(Step.RESERVE, *range(201, 451)))
+    await bench.settle()
+    (mixed,) = bench.log.records()
+    assert 290 < len(mixed.rows) < 300
+
+
+async def test_no_record_is_longer_than_the_log_takes() -> None:
+    bench = Bench()
+    for first in range(1, 5 * 2100, 2100):
+        record = plain(2100, first)
+        bench.loop.create_task(bench.batcher.step(StepSubmission(record, LONG, bench.loop.time() + 60, bench.loop)))
+    await bench.settle()
+    lengths = [len(record) for record, _ in bench.log.proposed]
+    assert 8000 * (RECORD_BYTES + 16) < max(lengths) <= LOG_RECORD_BYTES_MAX
 
 
 async def test_steps_go_before_transfers_that_waited_longer() -> None:
@@ -185,8 +223,8 @@ async def test_steps_past_their_deadline_are_not_logged() -> None:
 
 
 async def test_a_lost_record_leaves_the_fate_of_the_whole_call_unknown() -> None:
-    bench = Bench(log_record_bytes_target=196)
-    task = bench.step(steps(Step.RESERVE, 1, 2, 4, 5))
+    bench = Bench(log_record_bytes_target=RECORD_BYTES)
+    task = bench.step(steps(Step.RESERVE, 1, 2, 4, 5, 6, 7))
     await bench.settle()
     bench.answer_next()
     bench.log.lose_next()

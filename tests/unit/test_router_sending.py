@@ -11,8 +11,10 @@ from engine.core.chains.step_record import StepRecord, steps_of
 from engine.core.chains.word import Order, Step
 from engine.rpc.faults import CallFailed, Logged, Reason, invalid, overloaded, stale_placement
 from engine.rpc.steps import ON_RECORD
+from engine.service.peers import STEPS_MAX
 from router.chains import sending as chains_sending
-from router.chains.sending import FRESH_REQUESTS_MAX, Lane, Replies, SentAs
+from router.chains.posting import PLAIN_RUN_ROWS_MAX
+from router.chains.sending import FRESH_REQUESTS_MAX, REQUEST_ROWS_TARGET, Lane, Replies, SentAs
 from tests.protocol_rows import laid_out, row
 
 AS_ALICE = SentAs((("caller", "alice"),), 1)
@@ -150,3 +152,7 @@ def test_what_is_sent_is_small_enough_for_a_server() -> None:
     chain = chain_of(row("t1") * 8190, laid_out(row(), sides=((0, 1),)).plan._replace(sides=(Side(0, 1),) * 8190))
     largest = 2 * len(chain.rows) + 2 * 8190 * (64 + 4 + 40)
     assert largest < 4 << 20
+
+
+def test_no_request_of_runs_is_longer_than_a_group_takes() -> None:
+    assert REQUEST_ROWS_TARGET + PLAIN_RUN_ROWS_MAX <= STEPS_MAX
