@@ -82,13 +82,19 @@ class Batcher:
     async def post(self, words: Words, caller: Caller, deadline_s: float) -> Submission:
         """Log and apply valid rows, shape (n, 16); `deadline_s` is on the loop's clock.
 
-        Returns once each row has its outcome or its fault; raises `CallFailed` if the rows were not admitted.
+        Returns once each row has its outcome or its fault; raises `CallFailed` if the rows were not admitted, and
+        `TimeoutError` at the deadline where some are logged.
         """
         if self.refusal is not None:
             raise CallFailed(self.refusal)
-        done = self._transfers.admit(words, caller, deadline_s)
+        submission = self._transfers.admit(words, caller, deadline_s)
         self._pump_soon()
-        return await done
+        # `asyncio.timeout_at` would cost several times as much.
+        expiry = self._loop.call_at(deadline_s, self._transfers.expire, submission)
+        try:
+            return await submission.done
+        finally:
+            expiry.cancel()
 
     async def step(self, submission: StepSubmission) -> StepSubmission:
         """Log and apply steps. Returns once each has its answer; raises `CallFailed` if one has none.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
-HELD_S_MAX: Final = 0.02
+HELD_S_MAX: Final = 0.1
 """How long the first of them waits."""
 HELD_BYTES_MAX: Final = 64 << 10
 """With more, they wait no longer."""

@@ -144,8 +144,7 @@ class Replica:
         """Log and apply valid rows (`Batcher.post`), within the deadline on the loop's clock."""
         self.settings()
         try:
-            async with asyncio.timeout_at(deadline_s):
-                return await self.batcher.post(words, caller, deadline_s)
+            return await self.batcher.post(words, caller, deadline_s)
         except TimeoutError:
             raise CallFailed(fate_unknown("no answer before the deadline; retry the same ids")) from None
 

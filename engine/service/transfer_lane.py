@@ -81,7 +81,7 @@ class TransferLane:
             return False
         return goes_now(self._in_flight, self._queue.waiting_rows, self._rows_target)
 
-    def admit(self, words: Words, caller: Caller, deadline_s: float) -> "asyncio.Future[Submission]":
+    def admit(self, words: Words, caller: Caller, deadline_s: float) -> Submission:
         """Let rows wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""
         done: asyncio.Future[Submission] = self._loop.create_future()
         now_s = self._loop.time()
@@ -89,7 +89,16 @@ class TransferLane:
             words, caller, done, first_seen_ns=self._clock_ns(), arrived_s=now_s, deadline_s=deadline_s
         )
         self._queue.admit(submission, now_s)
-        return done
+        return submission
+
+    def expire(self, submission: Submission) -> None:
+        """The deadline of a submission has come: if nothing of it is logged, nothing will be."""
+        if submission.done.done():
+            return
+        if submission.waiting_rows == submission.count:
+            self._queue.waiting_rows -= submission.give_up(deadline_passed(_DEADLINE_PASSED))
+        else:
+            submission.done.set_exception(TimeoutError())
 
     def next_record(self) -> tuple[bytes, Ticket] | None:
         """Fill a record; None if all that waited had expired."""

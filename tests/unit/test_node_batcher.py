@@ -243,6 +243,31 @@ async def test_expired_work_is_dropped_before_it_is_logged() -> None:
     await running
 
 
+async def test_a_submission_of_which_nothing_is_logged_at_its_deadline_is_told_so_then_and_never_logged() -> None:
+    bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1)
+    running = bench.post(rows(1))
+    await bench.settle()
+    late = bench.post(rows(3, first=50), within_s=0.01)
+    (missing,) = (await late).missing
+    assert (missing.rows, missing.fault.reason, missing.fault.logged) == (3, "DEADLINE_PASSED", "no")
+    assert bench.batcher.waiting_rows == 0
+    bench.answer_next()
+    await bench.settle()
+    assert not bench.log.proposed
+    await running
+
+
+async def test_at_its_deadline_nobody_knows_what_becomes_of_a_submission_that_is_partly_logged() -> None:
+    bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1)
+    late = bench.post(rows(3), within_s=0.01)
+    with pytest.raises(TimeoutError):
+        await late
+    bench.answer_next()
+    await bench.settle()
+    assert not bench.log.proposed
+    assert bench.batcher.waiting_rows == 0
+
+
 async def test_what_a_caller_gave_up_is_not_logged() -> None:
     bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1)
     running = bench.post(rows(1))

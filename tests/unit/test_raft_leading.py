@@ -6,6 +6,7 @@ from crc32c import crc32c
 
 from engine.exit_codes import ExitCode
 from engine.replication.interface import NotProposed, Role
+from engine.replication.raft.precedence import LONE_BYTES_MAX, OTHERS_AFTER_S
 from engine.replication.raft.settings import RaftSettings
 from engine.replication.transport.messages import (
     Ack,
@@ -48,6 +49,74 @@ def test_an_ack_that_changes_nothing_costs_no_turn_and_one_that_commits_is_told_
     leader.run(0.001)
     assert turns == []
     assert leader.log._sender.followers["b"].match_index == 2
+
+
+def appended(bench, peer: str) -> list[int]:
+    """Indexes of the records that a follower was sent, in the order in which they went."""
+    appends = bench.told(Append, peer)
+    return [append.previous_index + 1 + place for append in appends for place in range(len(append.terms))]
+
+
+@pytest.fixture
+def rested(make_bench):
+    """Both followers hold everything, `b` was quicker, and no heartbeat is near."""
+    bench = make_bench(
+        settings=RaftSettings(heartbeat_s=0.2, election_s_min=0.7, election_s_max=0.8, leader_fallback_s=1.0)
+    )
+    bench.elect()
+    bench.run()
+    bench.acknowledge("b", 1)
+    bench.acknowledge("c", 1)
+    bench.run()
+    return bench
+
+
+def test_a_lone_record_goes_to_the_quicker_follower_first_and_commits_without_the_other(rested):
+    answers = []
+    rested.log.propose(b"record", answers.append)
+    rested.run(0.001)
+    assert (appended(rested, "b"), appended(rested, "c")) == ([1, 2], [1])
+    rested.acknowledge("b", 2)
+    rested.run(0.0)
+    assert (answers, appended(rested, "c")) == ([2], [1])
+    rested.run(OTHERS_AFTER_S)
+    assert appended(rested, "c") == [1, 2]
+
+
+def test_where_the_quicker_follower_does_not_answer_the_other_is_told_in_time_and_is_the_quicker_one_from_then_on(
+    rested,
+):
+    answers = []
+    rested.log.propose(b"record", answers.append)
+    rested.run(OTHERS_AFTER_S + 0.001)
+    assert appended(rested, "c") == [1, 2]
+    rested.acknowledge("c", 2)
+    rested.run(0.0)
+    assert answers == [2]
+    rested.acknowledge("b", 2)
+    rested.log.propose(b"the next", answers.append)
+    rested.run(0.001)
+    assert (appended(rested, "b"), appended(rested, "c")) == ([1, 2], [1, 2, 3])
+
+
+def test_records_that_follow_each_other_closely_go_to_all_at_once(rested):
+    for record in (b"one", b"and another"):
+        rested.log.propose(record, lambda _: None)
+    rested.run(0.001)
+    assert appended(rested, "b") == appended(rested, "c") == [1, 2, 3]
+
+
+def test_a_large_record_goes_to_all_at_once(rested):
+    rested.log.propose(bytes(LONE_BYTES_MAX + 1), lambda _: None)
+    rested.run(0.001)
+    assert appended(rested, "b") == appended(rested, "c") == [1, 2]
+
+
+def test_no_follower_goes_first_that_is_behind_or_may_not_vote(rested):
+    rested.acknowledge("b", 1, learner=True)
+    rested.log.propose(b"record", lambda _: None)
+    rested.run(0.001)
+    assert appended(rested, "b") == appended(rested, "c") == [1, 2]
 
 
 def test_an_ack_that_frees_the_window_is_followed_by_what_waited(make_bench):

@@ -13,6 +13,7 @@ from engine.replication.raft.handover import HandOver
 from engine.replication.raft.hashes import StateHashes
 from engine.replication.raft.install import Installer
 from engine.replication.raft.parts import Parts
+from engine.replication.raft.precedence import Precedence
 from engine.replication.raft.sender import Sender
 from engine.replication.raft.settings import RaftSettings
 from engine.replication.raft.snapshot import SnapshotReceiver, SnapshotSender, SnapshotStore
@@ -31,6 +32,7 @@ class Surroundings(NamedTuple):
     stop: Callable[[EngineStopped], None]
     """Ends the process."""
     turn_soon: Callable[[], None]
+    turn_after: Callable[[float, Callable[[], None]], None]
 
 
 def assemble(owner: CoreOwner, booted: Booted, around: Surroundings) -> Parts:
@@ -50,6 +52,7 @@ def assemble(owner: CoreOwner, booted: Booted, around: Surroundings) -> Parts:
         settings,
         behind=lambda peer: snapshots_out.needed(peer, journal.base_index),
         newest_hash=around.hashes.newest,
+        precedence=Precedence(_peers(around.placement), turn_after=around.turn_after),
     )
     election = Election(
         core,

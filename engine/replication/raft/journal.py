@@ -73,6 +73,10 @@ class RaftJournal(Journal):  # type: ignore[misc]
         """One record, from memory or from the disk."""
         return self._log.entry_at(log_index)
 
+    def bytes_of(self, log_index: int) -> int:
+        """Bytes of a record that is held."""
+        return self._log.length_at(log_index)
+
     def run_from(self, first: int, count_max: int, bytes_max: int) -> tuple[int, int]:
         """How many records from `first` on fit into one message, at least one; returns (count, bytes)."""
         size, end = self._log.length_at(first), min(self._log.last_index + 1, first + count_max)

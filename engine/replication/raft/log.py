@@ -66,8 +66,7 @@ class RaftLog:
         self._role_changes: list[Role] = []
         self._role_listeners: list[Callable[[Role, int], None]] = []
         self._synced_index = 0
-        self._closed = False
-        self._built = False
+        self._closed = self._built = self._writes_in_turn = False
         self._turns = Turns(self._advance, stop_process, self._now)
         self._freshness = Freshness(self._now)
 
@@ -119,6 +118,7 @@ class RaftLog:
                 self._hashes,
                 stop=self._turns.halt,
                 turn_soon=self._turns.soon,
+                turn_after=self._turns.after,
             ),
         )
         self._core, self._journal, self._acks, self._installer = parts.core, parts.journal, parts.acks, parts.installer
@@ -199,26 +199,41 @@ class RaftLog:
     # One turn.
 
     def _advance(self) -> None:
-        if self._turns.stalled():
-            self._core.postpone_campaign(AFTER_STALL_S)
-        self._election.before_tick()
-        self._core.doTick(0)
-        self._election.after_tick()
+        if self._turns.take_tick() or self._core_has_work():
+            self._tick()
         if self._core.is_leader:
             self._lead()
             self._transport.flush()  # followers write while this replica does
+        self._writes_in_turn = True
         self._journal.write_soon()
+        self._writes_in_turn = False
         ack = self._acks.due(self._core.term, self._journal.durable_index)
         if ack is not None:
             self._transport.send(*ack)
         self._transport.flush()
         self._tell()
 
+    def _core_has_work(self) -> bool:
+        """Whether the core would do something before the next tick: commit, hand over to the service, campaign. Most
+        turns only send or write, and looking at every timer costs more than that."""
+        core = self._core
+        commit_index = core.commit_index
+        commits = core.is_leader and self._sender.quorum_index > commit_index
+        return commits or core.applied_index < min(commit_index, self._journal.durable_index) or core.campaign_due
+
+    def _tick(self) -> None:
+        if self._turns.stalled():
+            self._core.postpone_campaign(AFTER_STALL_S)
+        self._election.before_tick()
+        self._core.doTick(0)
+        self._election.after_tick()
+
     def _lead(self) -> None:
         pending, journal, term = self._pending, self._journal, self._core.term
-        if pending.barriers_need_record(journal.last_index):
-            journal.add(NO_OP, journal.last_index + 1, term)
-        pending.place_barriers(journal.last_index, term)
+        if pending.has_barriers:
+            if pending.barriers_need_record(journal.last_index):
+                journal.add(NO_OP, journal.last_index + 1, term)
+            pending.place_barriers(journal.last_index, term)
         self._sender.send_records()
         self._snapshots_out.send_pieces(term)
         self._hand_over.step()
@@ -274,9 +289,14 @@ class RaftLog:
     # Within.
 
     def _became_durable(self) -> None:
-        if self._turns.running and self._core.is_leader:
+        if not self._turns.running:
+            return
+        is_leader = self._core.is_leader
+        if is_leader:
             self._sender.count_copies()
-        self._turns.soon()
+        owes_ack = not (is_leader or self._writes_in_turn)  # the turn that writes acknowledges
+        if owes_ack or self._core_has_work():
+            self._turns.soon()
 
     def _require_leading(self) -> None:
         if not self._turns.running or not self._core.is_leader:

@@ -53,9 +53,14 @@ class Pending:
         self._barriers.append(done)
         self._barriers_asked_at_index = last_index
 
+    @property
+    def has_barriers(self) -> bool:
+        """Whether barriers wait that no record of the log stands for yet."""
+        return bool(self._barriers)
+
     def barriers_need_record(self, last_index: int) -> bool:
-        """Whether a no-op must be appended: a record proposed since then would serve as well."""
-        return bool(self._barriers) and last_index <= self._barriers_asked_at_index
+        """Whether a no-op must be appended for them: a record proposed since they asked would serve as well."""
+        return last_index <= self._barriers_asked_at_index
 
     def place_barriers(self, last_index: int, term: int) -> None:
         """All that wait share the newest record; it was appended after each of them asked."""

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from engine.replication.raft.core import RaftCore
 from engine.replication.raft.journal import RaftJournal
+from engine.replication.raft.precedence import LONE_BYTES_MAX, Precedence
 from engine.replication.raft.settings import RaftSettings
 from engine.replication.transport.connection import JOIN_BYTES_MAX
 from engine.replication.transport.frames import APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Buffer
@@ -72,6 +73,7 @@ class Sender:
         *,
         behind: Callable[[str], None],
         newest_hash: Callable[[], tuple[int, bytes]],
+        precedence: Precedence,
     ) -> None:
         """`behind(peer)` is called for a follower that needs records which the log has dropped."""
         self._core = core
@@ -80,13 +82,16 @@ class Sender:
         self._settings = settings
         self._behind = behind
         self._newest_hash = newest_hash
+        self._precedence = precedence
         self._run = NO_RUN
-        self._quorum_index = 0
+        self.quorum_index = 0
+        """Up to here a quorum, this replica included, holds everything on its disks."""
         self.followers: dict[str, Follower] = {peer: Follower() for peer in core.nodes}
 
     def begin_term(self) -> None:
         """This replica was just elected: nothing is known of anyone."""
         self._run = NO_RUN
+        self._precedence.begin_term()
         for peer in self.followers:
             self.followers[peer] = Follower()
 
@@ -97,16 +102,19 @@ class Sender:
         self.count_copies()
 
     def send_records(self) -> None:
-        """Fill every window: the end of a turn."""
+        """Fill every window: the end of a turn. For a lone record, those of the quicker followers first."""
+        last_index = self._journal.last_index
+        if self._is_lone(last_index):
+            self._precedence.put_off(last_index)
         for peer in list(self._transport.peers()):
-            while self._send_next(peer):
+            while not self._precedence.puts_off(peer, last_index) and self._send_next(peer, last_index):
                 pass
 
     def send_heartbeats(self) -> None:
         """Records where there are any for the window, an empty append elsewhere."""
-        state_hash = self._newest_hash()
+        state_hash, last_index = self._newest_hash(), self._journal.last_index
         for peer in list(self._transport.peers()):
-            if not self._send_next(peer, state_hash):
+            if not self._send_next(peer, last_index, state_hash):
                 self._send_append(peer, 0, state_hash)
 
     def acknowledged(self, peer: str, ack: Ack) -> None:
@@ -120,6 +128,8 @@ class Sender:
             core.set_next_index(peer, min(ack.next_index, self._journal.last_index + 1))
         elif ack.success:
             follower.acknowledged(ack.next_index - 1)
+            if not ack.learner:
+                self._precedence.holds(peer, ack.next_index - 1, self._journal.last_index)
             core.set_next_index(peer, max(core.next_index(peer), ack.next_index))
             self._promote(peer, follower)
             self.count_copies()
@@ -133,7 +143,7 @@ class Sender:
         """Show the library each match, but none beyond the index that a durable quorum has reached."""
         voters = [0 if follower.learner else follower.match_index for follower in self.followers.values()]
         copies = sorted([self._journal.durable_index, *voters], reverse=True)
-        self._quorum_index = quorum_index = copies[len(copies) // 2]
+        self.quorum_index = quorum_index = copies[len(copies) // 2]
         for peer, match_index in zip(self.followers, voters, strict=True):
             self._core.show_match(peer, min(match_index, quorum_index))
 
@@ -141,7 +151,7 @@ class Sender:
         """Whether nothing follows from an ack that was taken: nothing to commit, and nothing to send."""
         is_plain = ack.success and not ack.reset and not ack.learner
         is_sent = self._core.next_index(peer) > self._journal.last_index
-        return is_plain and is_sent and self._quorum_index <= self._core.commit_index
+        return is_plain and is_sent and self.quorum_index <= self._core.commit_index
 
     def most_advanced(self, peers: Collection[str]) -> str | None:
         """The voter among `peers` that holds most: whom to hand over to."""
@@ -154,6 +164,16 @@ class Sender:
 
     # Within.
 
+    def _is_lone(self, last_index: int) -> bool:
+        """Whether one small record is new, and the quicker followers hold all before it."""
+        if last_index != self._core.commit_index + 1 or self._journal.bytes_of(last_index) > LONE_BYTES_MAX:
+            return False
+        for peer in self._precedence.first:
+            follower = self.followers[peer]
+            if follower.match_index != last_index - 1 or follower.learner or follower.window:
+                return False
+        return True
+
     def _promote(self, peer: str, follower: Follower) -> None:
         """A learner that holds all that a quorum without it has committed in this term may vote."""
         commit_index = self._core.commit_index
@@ -164,12 +184,14 @@ class Sender:
         ):
             self._transport.send(peer, Promote(self._core.term, commit_index))
 
-    def _send_next(self, peer: str, state_hash: tuple[int, bytes] = (0, b"")) -> bool:
+    def _send_next(self, peer: str, last_index: int, state_hash: tuple[int, bytes] = (0, b"")) -> bool:
         """Send one append with records, if there are any and the window has room."""
-        journal, follower = self._journal, self.followers[peer]
         first = self._core.next_index(peer)
+        if first > last_index:
+            return False
+        journal, follower = self._journal, self.followers[peer]
         room = self._settings.window_bytes_max - follower.window_bytes
-        if first > journal.last_index or room <= 0:
+        if room <= 0:
             return False
         if first <= journal.base_index:
             self._behind(peer)

@@ -24,7 +24,7 @@ class Turns:
         self._advance, self._stop_process, self._now = advance, stop_process, now
         self.running = False
         """Whether turns are taken: after `begin`, until the log stops or is halted."""
-        self._halted = self._due = False
+        self._halted = self._due = self._tick_is_due = False
         self._turned_at_s = now()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -36,6 +36,7 @@ class Turns:
     def tick(self) -> None:
         """Ask for a turn now and at every tick."""
         self._timer = self._loop.call_later(TICK_S, self.tick)
+        self._tick_is_due = True
         self.soon()
 
     def soon(self) -> None:
@@ -44,14 +45,23 @@ class Turns:
             self._due = True
             self._loop.call_soon(self._turn)
 
+    def after(self, seconds: float, before: Callable[[], None]) -> None:
+        """Call `before` in so many seconds, and ask for a turn."""
+        self._loop.call_later(seconds, self._awaited, before)
+
     def end(self) -> None:
         """Take no more turns."""
         self.running = False
         if self._timer is not None:
             self._timer.cancel()
 
+    def take_tick(self) -> bool:
+        """Return whether a tick is due, once for each."""
+        due, self._tick_is_due = self._tick_is_due, False
+        return due
+
     def stalled(self) -> bool:
-        """Return whether the last turn was so long ago that this process must have stood still. Once a turn."""
+        """Return whether the last call was so long ago that this process must have stood still. Once a tick."""
         now = self._now()
         late = now - self._turned_at_s > STALL_TICKS * TICK_S
         self._turned_at_s = now
@@ -69,6 +79,10 @@ class Turns:
         """Halt for what no state of a group explains."""
         words = f"the replicated log met a state it cannot be in ({error!r}): report this"
         self.halt(EngineStopped(ExitCode.FAILED, words))
+
+    def _awaited(self, before: Callable[[], None]) -> None:
+        before()
+        self.soon()
 
     def _turn(self) -> None:
         self._due = False

@@ -12,6 +12,8 @@ from engine.service.heat.advice import Advice, advise, hot_accounts
 from engine.service.heat.sketch import Sketch
 from engine.service.heat.window import NS_PER_S, Window, read_window
 
+TOGETHER_ROWS: Final = 64
+"""Rows of small records are put aside, and counted so many at a time: somebody may wait for what comes after."""
 LIMITED: Final = AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS | AccountFlag.CREDITS_MUST_NOT_EXCEED_DEBITS
 
 
@@ -39,6 +41,8 @@ class Heat:
         self.policy, self._book, self._is_leader, self._groups = policy, book, is_leader, groups
         self._clock_ns = clock_ns
         self._sketch = Sketch()
+        self._aside: list[Words] = []
+        self._aside_rows = 0
         self._began_ns: int | None = None
         """None: not counting."""
         self._last: Window | None = None
@@ -53,8 +57,12 @@ class Heat:
         """Count the journal rows of one log record."""
         if not self.is_on or not self._counts():
             return
-        book = self._book()
-        self._sketch.note(rows, book.tables.slot_is_ours, book.hash_seed)
+        if len(rows) < TOGETHER_ROWS:
+            rows = rows.copy()
+        self._aside.append(rows)
+        self._aside_rows += len(rows)
+        if self._aside_rows >= TOGETHER_ROWS:
+            self._count()
 
     def report(self, accounts_max: int) -> Report:
         """Tell about the `accounts_max` hottest accounts."""
@@ -66,6 +74,7 @@ class Heat:
         """Whether this replica leads; begins to count, closes windows that are over, or forgets what it counted."""
         if not self._is_leader():
             if self._began_ns is not None:
+                self._count()
                 self._sketch.clear()
                 self._began_ns, self._last, self._windows_hot = None, None, {}
             return False
@@ -77,7 +86,15 @@ class Heat:
             self._began_ns = now_ns
         return True
 
+    def _count(self) -> None:
+        """Count what was put aside."""
+        book = self._book()
+        for rows in self._aside:
+            self._sketch.note(rows, book.tables.slot_is_ours, book.hash_seed)
+        self._aside, self._aside_rows = [], 0
+
     def _close(self, length_ns: int) -> None:
+        self._count()
         self._last = read_window(self._sketch, length_ns)
         self._sketch.clear()
         before = self._windows_hot
@@ -86,6 +103,7 @@ class Heat:
     def _running(self) -> Window:
         """Return the window that is not over yet."""
         began_ns = self._clock_ns() if self._began_ns is None else self._began_ns
+        self._count()
         return read_window(self._sketch, self._clock_ns() - began_ns)
 
     def _limited(self, window: Window) -> frozenset[bytes]:
