@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import grpc
 
-from engine.rpc import faults
+from engine.rpc import faults, server
 from engine.rpc.faults import CallFailed
 
 CALLER_KEY: Final = "postingengine-caller"
@@ -16,30 +16,22 @@ ServerContext = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[bytes, ServerContext], Awaitable[bytes]]
 
 
-class Calls:
+class Calls(server.Calls):
     """Bounds the calls that run at once; beyond it a call is answered at once that nothing was logged."""
-
-    def __init__(self, calls_max: int) -> None:
-        """Admit up to `calls_max` calls at a time."""
-        self.running, self._calls_max = 0, calls_max
-        self.refused = 0
-        """Calls told to come later."""
 
     def admitted(self, handler: Handler) -> Handler:
         """Wrap a handler of bytes: counted, bounded, its `CallFailed` turned into the call's status."""
 
         async def serve(request: bytes, context: ServerContext) -> bytes:
-            if self.running >= self._calls_max:
-                self.refused += 1
-                await faults.abort(context, faults.overloaded(f"{self._calls_max} calls are being served; try again"))
-            self.running += 1
             try:
-                return await handler(request, context)
+                self.enter()
+                try:
+                    return await handler(request, context)
+                finally:
+                    self.leave()
             except CallFailed as failed:
                 await faults.abort(context, failed.fault)
                 raise
-            finally:
-                self.running -= 1
 
         return serve
 

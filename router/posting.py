@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Final
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from engine.config import LimitsConfig
 from engine.core.records import Words
@@ -14,9 +12,9 @@ from engine.failpoints import Failpoint, is_armed, reach
 from engine.rpc.answers import Answered, no_results, post_response
 from engine.rpc.batch import Batch, read_batch
 from engine.rpc.checks import faults_in, refuse_commands
-from engine.rpc.faults import CallFailed, Fault, Reason, at_item, invalid, status_of, unavailable
+from engine.rpc.faults import CallFailed, Fault, Reason, at_item, unavailable
 from engine.rpc.link_frames import Metadata
-from postingengine.v1 import posting_service_pb2
+from engine.rpc.streams import NumberedBatch, Streams
 from router.calls import ServerContext, caller_of, deadline_of
 from router.chains.answers import BatchAnswers
 from router.chains.network import LocalAnswers, Network
@@ -50,44 +48,15 @@ class Posting:
         deadline_s = deadline_of(context, self._limits.post_deadline_ms_default)
         return await self._post(request, deadline_s, caller_of(context))
 
-    async def stream_transfers(self, requests: AsyncIterator[bytes], context: ServerContext) -> AsyncIterator[bytes]:
-        """Serve StreamTransfers: batches side by side, a bounded number at a time, answered as they end."""
-        answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
-        free = asyncio.Semaphore(self._limits.stream_batches_in_flight_max)
-        caller = caller_of(context)
+    async def stream_transfers(self, streams: Streams, context: ServerContext) -> None:
+        """Serve StreamTransfers; raises `CallFailed`."""
+        caller, default_ms = caller_of(context), self._limits.post_deadline_ms_default
 
-        async def read() -> None:
-            running = set()
-            async for request in requests:
-                await free.acquire()
-                task = asyncio.create_task(self._stream_batch(request, caller))
-                running.add(task)
-                task.add_done_callback(answers.put_nowait)
-                task.add_done_callback(running.discard)
-            await asyncio.gather(*running)
-            answers.put_nowait(None)
+        async def post_one(numbered: NumberedBatch) -> bytes:
+            deadline_s = time.monotonic() + (numbered.timeout_ms or default_ms) / 1000
+            return await self._post(numbered.batch, deadline_s, caller)
 
-        reader = asyncio.create_task(read())
-        try:
-            while (task := await answers.get()) is not None:
-                yield task.result()
-                free.release()  # not before: a caller that does not read its answers must not fill the queue
-        finally:
-            reader.cancel()
-
-    async def _stream_batch(self, request: bytes, caller: Metadata) -> bytes:
-        batch = posting_service_pb2.StreamTransfersRequest()
-        answer = posting_service_pb2.StreamTransfersResponse()
-        deadline_s = time.monotonic() + self._limits.post_deadline_ms_default / 1000
-        try:
-            batch.ParseFromString(request)
-            answer.batch_number = batch.batch_number
-            answer.results.ParseFromString(await self._post(batch.batch.SerializeToString(), deadline_s, caller))
-        except DecodeError:
-            answer.fault.CopyFrom(status_of(_unreadable()))
-        except CallFailed as failed:
-            answer.fault.CopyFrom(status_of(failed.fault))
-        return answer.SerializeToString()
+        await streams.serve(context, post_one)
 
     async def _post(self, request: bytes, deadline_s: float, caller: Metadata) -> bytes:
         single = self._directory.placement.single
@@ -153,7 +122,3 @@ class Posting:
 _STALE: Final = (
     "the router's placement is older than the groups', and no node has told it the new one; try again shortly"
 )
-
-
-def _unreadable() -> Fault:
-    return invalid(Reason.BATCH_UNREADABLE, "the request is not a readable protobuf message of this call")

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+from functools import partial
 from typing import Final
 
 import grpc
@@ -14,6 +15,8 @@ from engine.exit_codes import EngineStopped, ExitCode
 from engine.rpc.group_client import MESSAGE_BYTES_MAX
 from engine.rpc.metrics import MetricsServer
 from engine.rpc.process import settle_memory
+from engine.rpc.server import streaming
+from engine.rpc.streams import Streams
 from postingengine.v1 import admin_service_pb2, posting_service_pb2
 from router.administration import Administration
 from router.calls import Calls, Handler
@@ -50,6 +53,7 @@ class Router:
         self._rebalancing = Rebalancing(self._directory, self._buckets, self._splitting)
         self._posting = Posting(self._directory, config.limits, self._buckets)
         self._calls = Calls(config.limits.calls_max)
+        self._streams = Streams(self._calls, config.limits.stream_batches_in_flight_max)
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._metrics: MetricsServer | None = None
         if (metrics := metrics_address(section)) is not None:
@@ -77,6 +81,7 @@ class Router:
     async def stop(self) -> None:
         """Refuse new calls, let running ones end within the drain bound, close."""
         await self._health.enter_graceful_shutdown()
+        self._streams.end()
         await self._server.stop(self._config.limits.drain_ms_max / 1000)
         await self._posting.drain()
         if self._metrics is not None:
@@ -103,7 +108,8 @@ class Router:
         calls, posting = self._calls, self._posting
         unary = {"PostTransfers": posting.post_transfers, **Reading(self._directory, limits, self._buckets).handlers()}
         methods = {name: _unary(calls.admitted(handler)) for name, handler in unary.items()}
-        methods["StreamTransfers"] = grpc.stream_stream_rpc_method_handler(posting.stream_transfers)
+        stream = streaming(partial(posting.stream_transfers, self._streams))
+        methods["StreamTransfers"] = grpc.stream_stream_rpc_method_handler(stream)
         administration = Administration(self._directory, limits).handlers()
         administration |= self._splitting.handlers()
         self._server.add_generic_rpc_handlers(

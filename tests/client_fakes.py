@@ -1,7 +1,7 @@
 """A posting service without an engine: real gRPC on a real port, every call recorded, every failure on command."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,7 +9,9 @@ import grpc
 
 from engine.core.known import NO_POSITION
 from engine.rpc import faults
-from engine.rpc.faults import Fault
+from engine.rpc.faults import CallFailed, Fault
+from engine.rpc.server import Calls, Service, method_handlers
+from engine.rpc.streams import NumberedBatch, Streams
 from postingengine.results import PACKED_RESULT
 from postingengine.transfers import RECORD_BYTES
 from postingengine.v1 import posting_service_pb2, posting_service_pb2_grpc, types_pb2
@@ -37,9 +39,12 @@ class FakePosting(posting_service_pb2_grpc.PostingServiceServicer):
         self.calls_now = self.calls_at_once = 0
         self.gate: Callable[[], Any] | None = None
         """Awaited by each PostTransfers call before it answers."""
+        self.timeouts_ms: list[int] = []
+        """Of each batch that came by a stream."""
+        self.streams_opened = 0
 
     async def PostTransfers(  # noqa: N802 - the contract names it
-        self, request: posting_service_pb2.PostTransfersRequest, context: Context
+        self, request: posting_service_pb2.PostTransfersRequest, context: Any
     ) -> posting_service_pb2.PostTransfersResponse:
         records = [request.packed[at : at + RECORD_BYTES] for at in range(0, len(request.packed), RECORD_BYTES)]
         self.batches.append(records)
@@ -51,7 +56,18 @@ class FakePosting(posting_service_pb2_grpc.PostingServiceServicer):
         finally:
             self.calls_now -= 1
 
-    async def _serve(self, records: list[bytes], context: Context) -> posting_service_pb2.PostTransfersResponse:
+    async def by_stream(self, streams: Streams, context: Context) -> None:
+        """Serve StreamTransfers as the engine does."""
+        self.streams_opened += 1
+
+        async def post_one(numbered: NumberedBatch) -> bytes:
+            self.timeouts_ms.append(numbered.timeout_ms)
+            request = posting_service_pb2.PostTransfersRequest.FromString(numbered.batch)
+            return (await self.PostTransfers(request, _InStream())).SerializeToString()
+
+        await streams.serve(context, post_one)
+
+    async def _serve(self, records: list[bytes], context: Any) -> posting_service_pb2.PostTransfersResponse:
         if self.gate is not None:
             await self.gate()
         if not self.call_faults:
@@ -60,6 +76,8 @@ class FakePosting(posting_service_pb2_grpc.PostingServiceServicer):
         if fault is None:
             self._answer(records)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "connection lost")
+        elif isinstance(context, _InStream):
+            raise CallFailed(fault)
         else:
             await faults.abort(context, fault)
         raise AssertionError("abort does not return")
@@ -97,6 +115,36 @@ class FakePosting(posting_service_pb2_grpc.PostingServiceServicer):
         return posting_service_pb2.ListLedgersResponse(
             ledgers=[types_pb2.Ledger(ledger=n, code=c, scale=s) for n, c, s in ledgers[2:]]
         )
+
+
+class _InStream:
+    """A batch of a stream has no call of its own."""
+
+    async def abort(self, *_: Any) -> None:
+        raise CallFailed(faults.fate_unknown("connection lost"))
+
+
+class ServingStreams:
+    """A server of the engine's with StreamTransfers; `async with` starts it and stops it at once."""
+
+    def __init__(self, fake: FakePosting, by_stream: Callable[[Context], Awaitable[None]] | None = None) -> None:
+        """`by_stream`: what serves streams instead."""
+        calls = Calls(100)
+        self.streams = Streams(calls, 16)
+        self.PostTransfers, self.ListLedgers = fake.PostTransfers, fake.ListLedgers
+        self.StreamTransfers = by_stream or (lambda context: fake.by_stream(self.streams, context))
+        self.server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        descriptor = posting_service_pb2.DESCRIPTOR.services_by_name["PostingService"]
+        handlers = method_handlers(Service(descriptor, self), calls)
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(descriptor.full_name, handlers),))
+        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+
+    async def __aenter__(self) -> "ServingStreams":
+        await self.server.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.server.stop(0)
 
 
 @asynccontextmanager

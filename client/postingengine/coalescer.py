@@ -19,6 +19,7 @@ from postingengine.endpoints import Endpoint, Endpoints
 from postingengine.faults import NotAdmitted, Told, Unavailable, told_by, told_by_error
 from postingengine.results import PACKED_RESULT, result_of
 from postingengine.retry import ATTEMPT_MAX, ATTEMPT_S_MAX, ATTEMPT_S_MIN, pause_s
+from postingengine.stream import REQUEST_BYTES_MAX, NotAnswered
 from postingengine.transfers import BATCH_TRANSFERS_MAX, RECORD_BYTES
 from postingengine.v1.posting_service_pb2 import PostTransfersResponse
 from postingengine.wire import POST_TRANSFERS, packed_request
@@ -161,8 +162,9 @@ class Coalescer:
         left_s = max(batch.deadlines_s) - self._loop.time()
         try:
             request = packed_request(batch.packed, min(batch.attempts, ATTEMPT_MAX))
-            answer = await endpoint.method(POST_TRANSFERS)(request, timeout=max(min(left_s, ATTEMPT_S_MAX), 0.0))
-            self._answered(batch, PostTransfersResponse.FromString(answer))
+            self._answered(batch, await _ask(endpoint, request, max(min(left_s, ATTEMPT_S_MAX), 0.0)))
+        except NotAnswered as failed:
+            self._failed(batch, endpoint, failed.told)
         except grpc.aio.AioRpcError as error:
             self._failed(batch, endpoint, told_by_error(error))
         except Exception as error:
@@ -267,3 +269,16 @@ class Coalescer:
         yield from self._ready
         yield self._filling
         yield self._again
+
+
+async def _ask(endpoint: Endpoint, request: bytes, timeout_s: float) -> PostTransfersResponse:
+    """Ask by the server's stream where it is ready, else by a call, and open the stream where calls are answered.
+
+    Raises `NotAnswered` or `grpc.aio.AioRpcError`.
+    """
+    stream = endpoint.stream
+    if stream is not None and len(request) <= REQUEST_BYTES_MAX:
+        return await stream.post(request, timeout_s)
+    answer = await endpoint.method(POST_TRANSFERS)(request, timeout=timeout_s)
+    endpoint.open_stream()
+    return PostTransfersResponse.FromString(answer)

@@ -49,11 +49,12 @@ class Calls:
 
     def __init__(self, calls_max: int) -> None:
         self._calls_max = calls_max
-        self.running = 0
+        self.running = self.refused = 0
 
     def enter(self) -> None:
         """Count one in; raises `CallFailed` (RESOURCE_EXHAUSTED) above the bound."""
         if self.running >= self._calls_max:
+            self.refused += 1
             raise CallFailed(overloaded(f"{self.running} calls are being served, as many as may; slow down"))
         self.running += 1
 
@@ -124,7 +125,7 @@ def method_handlers(service: Service, calls: Calls) -> "dict[str, grpc.RpcMethod
             continue  # gRPC says UNIMPLEMENTED, as an older node would
         behaviour = getattr(service.servicer, method.name)
         if method.client_streaming:
-            handlers[method.name] = grpc.stream_stream_rpc_method_handler(_streaming(behaviour, calls))
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(streaming(behaviour))
         else:
             over_bytes = behaviour_of(service, method.name)
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(over_bytes, calls))
@@ -174,14 +175,15 @@ def _unary(behaviour: Unary, calls: Calls) -> Unary:
     return call
 
 
-def _streaming(behaviour: Stream, calls: Calls) -> "Callable[[object, Context], Awaitable[None]]":
+def streaming(behaviour: Stream) -> "Callable[[object, Context], Awaitable[None]]":
+    """Return gRPC's behaviour of a stream, its `CallFailed` turned into the call's status.
+
+    It counts for no call: an open stream may be idle, and what comes by it is counted one by one.
+    """
+
     async def call(_: object, context: Context) -> None:
         try:
-            calls.enter()
-            try:
-                await behaviour(context)
-            finally:
-                calls.leave()
+            await behaviour(context)
         except CallFailed as failed:
             await abort(context, failed.fault)
             raise

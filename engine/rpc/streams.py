@@ -1,22 +1,41 @@
-"""StreamTransfers: batches in a pipeline over one call, bounded in flight, answered as they are ready."""
+"""StreamTransfers, as nodes and routers serve it: batches in a pipeline over one call, answered as they are ready.
+
+A batch counts as a call would: against the bound of calls, with the caller's own time, and with a status of its own.
+"""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from engine.rpc.batch import encode_varint, read_fields
-from engine.rpc.faults import CallFailed, Reason, invalid, status_of
-from engine.rpc.server import Context
+from engine.rpc.faults import (
+    CallFailed,
+    Fault,
+    Reason,
+    fate_unknown,
+    invalid,
+    overloaded,
+    status_of,
+    unavailable,
+)
+from engine.rpc.server import Calls, Context
 from postingengine.v1.posting_service_pb2 import StreamTransfersRequest, StreamTransfersResponse
+
+LOG: Final = logging.getLogger(__name__)
+
+STREAMS_MAX: Final = 4096
+"""Open at a time at one server: each client process holds one. Who gets none calls PostTransfers."""
+ACCEPTS: Final = (("postingengine-stream", "timeout_ms"),)
+"""Initial metadata: what callers may count on (posting_service.proto)."""
+TIMEOUT_MS_MAX: Final = 3_600_000
 
 _NUMBER_TAG: Final = 0x08
 _BATCH_TAG: Final = 0x12
+_TIMEOUT_TAG: Final = 0x18
 _RESULTS_TAG: Final = b"\x12"
-
-PostBatch = Callable[[bytes], Awaitable[bytes]]
-"""A serialised `PostTransfersRequest` in, a serialised `PostTransfersResponse` out; raises `CallFailed`."""
 
 
 class NumberedBatch(NamedTuple):
@@ -24,53 +43,168 @@ class NumberedBatch(NamedTuple):
 
     number: int
     batch: bytes
+    """A serialised `PostTransfersRequest`."""
+    timeout_ms: int
+    """How long its caller waits, at most `TIMEOUT_MS_MAX`; 0: the server's default."""
 
 
-async def serve_stream(context: Context, post: PostBatch, in_flight_max: int) -> None:
-    """Read batches while fewer than `in_flight_max` wait for their answers; write each answer as it comes.
+PostBatch = Callable[[NumberedBatch], Awaitable[bytes]]
+"""Returns a serialised `PostTransfersResponse`; raises `CallFailed`."""
 
-    A batch that fails as a whole is answered with its status, and the stream goes on.
-    """
-    places, writing = asyncio.Semaphore(in_flight_max), asyncio.Lock()
-    async with asyncio.TaskGroup() as answering:
-        while True:
-            await places.acquire()
-            data = await context.read()
-            if not isinstance(data, bytes):  # gRPC's mark of the end
-                break
-            numbered = read_numbered_batch(data)
-            answering.create_task(_answer(context, post, numbered, places, writing))
+
+class Streams:
+    """The open streams of one server. Lives on one event loop."""
+
+    def __init__(self, calls: Calls, in_flight_max: int) -> None:
+        """Count each batch in `calls`; read on while fewer than `in_flight_max` of a stream wait for their answers."""
+        self._calls, self._in_flight_max = calls, in_flight_max
+        self._open: set[_Stream] = set()
+        self._is_ending = False
+
+    async def serve(self, context: Context, post: PostBatch) -> None:
+        """Serve one stream to its end; raises `CallFailed`.
+
+        A batch that fails as a whole is answered with its status, and the stream goes on.
+        """
+        if self._is_ending:
+            raise CallFailed(_STOPPING)
+        if len(self._open) >= STREAMS_MAX:
+            raise CallFailed(overloaded(f"{STREAMS_MAX} streams are open, as many as may; call PostTransfers"))
+        stream = _Stream(context, post, self._calls, self._in_flight_max)
+        self._open.add(stream)
+        try:
+            await context.send_initial_metadata(ACCEPTS)
+            await stream.serve()
+        finally:
+            self._open.discard(stream)
+
+    def end(self) -> None:
+        """Take no new batches, and end each stream once those that it brought are answered: idle ones at once."""
+        self._is_ending = True
+        for stream in self._open:
+            stream.end()
+
+
+class _Stream:
+    """One stream: whichever task has read a batch answers it, and leaves reading to a new one."""
+
+    def __init__(self, context: Context, post: PostBatch, calls: Calls, in_flight_max: int) -> None:
+        self._context, self._post, self._calls, self._in_flight_max = context, post, calls, in_flight_max
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight = 0
+        self._is_reading = self._is_read = self._is_ending = False
+        self._failure: CallFailed | None = None
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._writing = asyncio.Lock()
+
+    async def serve(self) -> None:
+        """Return once the caller has sent its last batch, or `end` was called, and all are answered."""
+        self._read_on()
+        self._look_for_end()
+        try:
+            await self._over
+        finally:
+            for task in self._tasks:
+                task.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    def end(self) -> None:
+        """Answer what was read, then end."""
+        self._is_ending = True
+        self._look_for_end()
+
+    def _read_on(self) -> None:
+        if self._is_reading or self._is_read or self._over.done() or self._in_flight >= self._in_flight_max:
+            return
+        self._is_reading = True
+        task = self._loop.create_task(self._take())
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _take(self) -> None:
+        """Read a batch and answer it."""
+        data = await self._context.read()
+        self._is_reading = False
+        numbered = self._read(data)
+        if numbered is None:
+            self._is_read = True
+            return
+        self._in_flight += 1
+        self._read_on()
+        try:
+            answer = await self._answer(numbered)
+            async with self._writing:  # gRPC takes one write at a time
+                await self._context.write(answer)
+        finally:
+            self._in_flight -= 1
+
+    def _read(self, data: object) -> NumberedBatch | None:
+        """Return a message read; None at the end, which is also behind a message without a number to answer by."""
+        if not isinstance(data, bytes):  # gRPC's mark of the end
+            return None
+        try:
+            return read_numbered_batch(data)
+        except CallFailed as failed:
+            self._failure = failed
+            return None
+
+    async def _answer(self, numbered: NumberedBatch) -> bytes:
+        try:
+            if self._is_ending:
+                raise CallFailed(_STOPPING)
+            self._calls.enter()
+            try:
+                return _with_results(numbered.number, await self._post(numbered))
+            finally:
+                self._calls.leave()
+        except CallFailed as failed:
+            return _with_fault(numbered.number, failed.fault)
+        except Exception:
+            LOG.exception("a batch of a stream failed")
+            return _with_fault(numbered.number, fate_unknown("the server met a bug; ask again with the same ids"))
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.debug("a stream's caller is gone", exc_info=error)  # gRPC could not read from it, or write to it
+            self._is_read = self._is_ending = True
+            self._in_flight = 0
+        self._read_on()
+        self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        if (self._is_read or self._is_ending) and not self._in_flight and not self._over.done():
+            self._over.set_result(None)
 
 
 def read_numbered_batch(data: bytes) -> NumberedBatch:
     """Read one message without parsing the batch; raises `CallFailed` (INVALID_ARGUMENT)."""
-    fields = read_fields(data, {_NUMBER_TAG, _BATCH_TAG})
+    fields = read_fields(data, {_NUMBER_TAG, _BATCH_TAG, _TIMEOUT_TAG})
     if fields is not None:
-        number, batch = fields.get(_NUMBER_TAG, 0), fields.get(_BATCH_TAG, b"")
-        if isinstance(number, int) and not isinstance(batch, int):
-            return NumberedBatch(number & (1 << 64) - 1, bytes(batch))
+        number, batch, timeout_ms = fields.get(_NUMBER_TAG, 0), fields.get(_BATCH_TAG, b""), fields.get(_TIMEOUT_TAG, 0)
+        if isinstance(number, int) and not isinstance(batch, int) and isinstance(timeout_ms, int):
+            return _numbered(number & (1 << 64) - 1, bytes(batch), timeout_ms & (1 << 32) - 1)
     try:
         request = StreamTransfersRequest.FromString(data)
     except DecodeError as error:
         message = "a message of the stream is not a StreamTransfersRequest"
         raise CallFailed(invalid(Reason.BATCH_UNREADABLE, message)) from error
-    return NumberedBatch(request.batch_number, request.batch.SerializeToString())
+    return _numbered(request.batch_number, request.batch.SerializeToString(), request.timeout_ms)
 
 
-async def _answer(
-    context: Context, post: PostBatch, numbered: NumberedBatch, places: asyncio.Semaphore, writing: asyncio.Lock
-) -> None:
-    try:
-        response = await post(numbered.batch)
-        answer = _with_results(numbered.number, response)
-    except CallFailed as failed:
-        fault = status_of(failed.fault)
-        answer = StreamTransfersResponse(batch_number=numbered.number, fault=fault).SerializeToString()
-    async with writing:  # gRPC takes one write at a time
-        await context.write(answer)
-    places.release()
+def _numbered(number: int, batch: bytes, timeout_ms: int) -> NumberedBatch:
+    return NumberedBatch(number, batch, min(timeout_ms, TIMEOUT_MS_MAX))
 
 
 def _with_results(number: int, response: bytes) -> bytes:
     head = b"\x08" + encode_varint(number) if number else b""
     return b"".join((head, _RESULTS_TAG, encode_varint(len(response)), response))
+
+
+def _with_fault(number: int, fault: Fault) -> bytes:
+    return StreamTransfersResponse(batch_number=number, fault=status_of(fault)).SerializeToString()
+
+
+_STOPPING: Final = unavailable(Reason.STOPPING, "the server is stopping; ask another, or this one a little later")

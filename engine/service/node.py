@@ -17,6 +17,7 @@ from engine.rpc.link_server import LinkServer
 from engine.rpc.metrics import MetricsServer
 from engine.rpc.process import Lifetime, settle_memory
 from engine.rpc.server import Calls, Server, Service, behaviour_of
+from engine.rpc.streams import Streams
 from engine.service.admin import AdminServicer
 from engine.service.courier.courier import Courier
 from engine.service.courier.neighbours import Neighbours
@@ -103,7 +104,10 @@ async def _serve(
     replica.applier.saved = statements.wake
     neighbours = Neighbours(replica)
     courier = _make_courier(replica, neighbours)
-    servers = _make_servers(place, replica, statements, courier)
+    calls = Calls(place.config.limits.calls_max)
+    streams = Streams(calls, place.config.limits.stream_batches_in_flight_max)
+    posting = PostingServicer(replica, statements, streams)
+    servers = _make_servers(replica, posting, AdminServicer(replica, statements, courier.waited_for), calls)
     server, _ = servers
     for one in servers:
         await one.start()
@@ -122,6 +126,7 @@ async def _serve(
     replica.refuse()
     await replica.drain()
     await replica.hand_over()
+    streams.end()
     await asyncio.gather(*(one.stop(ANSWER_GRACE_S) for one in servers), *(one.stop() for one in metrics))
     await replica.stop()
     await neighbours.close()
@@ -155,12 +160,12 @@ def _make_courier(replica: Replica, neighbours: Neighbours) -> Courier:
 
 
 def _make_servers(
-    place: Place, replica: Replica, statements: Statements, courier: Courier
+    replica: Replica, posts: PostingServicer, administers: AdminServicer, calls: Calls
 ) -> tuple[Server, LinkServer]:
-    posting = Service(POSTING_SERVICE, PostingServicer(replica, statements), RAW_METHODS)
-    admin = Service(ADMIN_SERVICE, AdminServicer(replica, statements, courier.waited_for))
+    place = replica.place
+    posting = Service(POSTING_SERVICE, posts, RAW_METHODS)
+    admin = Service(ADMIN_SERVICE, administers)
     peer = Service(PEER_SERVICE, PeerServicer(replica))
-    calls = Calls(place.config.limits.calls_max)
     linked = {POST_TRANSFERS: behaviour_of(posting, "PostTransfers"), STEP: behaviour_of(peer, "Step")}
     greets_with = greeting(place.config.cluster_id, place.group)
     return (

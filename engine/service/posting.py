@@ -1,6 +1,6 @@
 """PostingService of a node: translate, submit, translate (STYLE 9)."""
 
-from functools import partial
+import asyncio
 from typing import Final
 
 from engine.core.records import Words
@@ -10,7 +10,7 @@ from engine.rpc.checks import refuse_commands
 from engine.rpc.faults import Fault
 from engine.rpc.ledgers import list_ledgers
 from engine.rpc.server import Context, deadline_s
-from engine.rpc.streams import serve_stream
+from engine.rpc.streams import NumberedBatch, Streams
 from engine.rpc.typed import words_of_accounts, words_of_updates
 from engine.service import accounts, transfers
 from engine.service.buckets import missing_buckets
@@ -44,20 +44,26 @@ RAW_METHODS: Final = frozenset({"PostTransfers"})
 class PostingServicer:
     """Serves the accounts of one group."""
 
-    def __init__(self, replica: Replica, statements: Statements) -> None:
-        self._replica, self._statements = replica, statements
+    def __init__(self, replica: Replica, statements: Statements, streams: Streams) -> None:
+        self._replica, self._statements, self._streams = replica, statements, streams
         limits = replica.place.config.limits
         self._post_s, self._read_s = limits.post_deadline_ms_default / 1000, limits.read_deadline_ms_default / 1000
-        self._stream_batches_max = limits.stream_batches_in_flight_max
 
     async def PostTransfers(self, data: bytes, context: Context) -> bytes:  # noqa: N802 - the contract's name
         """Post one batch, bytes in and out."""
-        return await self._post_batch(data, context, None)
+        return await self._post_batch(data, context, deadline_s(context, self._post_s), None)
 
     async def StreamTransfers(self, context: Context) -> None:  # noqa: N802
-        """Post batches in a pipeline. All of one stream take the bulk lane, so that they stay in order."""
-        post_one = partial(self._post_batch, context=context, lane=Lane.BULK)
-        await serve_stream(context, post_one, self._stream_batches_max)
+        """Post batches in a pipeline. Those without a time of their own take the bulk lane, to stay in order."""
+
+        async def post_one(numbered: NumberedBatch) -> bytes:
+            until_s = deadline_s(context, self._post_s)
+            if not numbered.timeout_ms:
+                return await self._post_batch(numbered.batch, context, until_s, Lane.BULK)
+            until_s = asyncio.get_running_loop().time() + numbered.timeout_ms / 1000
+            return await self._post_batch(numbered.batch, context, until_s, None)
+
+        await self._streams.serve(context, post_one)
 
     async def CreateAccounts(self, request: CreateAccountsRequest, context: Context) -> CreateAccountsResponse:  # noqa: N802
         """Create accounts through the log."""
@@ -91,7 +97,7 @@ class PostingServicer:
         """Read the ledgers from the settings."""
         return list_ledgers(self._replica.settings(), request)
 
-    async def _post_batch(self, data: bytes, context: Context, lane: Lane | None) -> bytes:
+    async def _post_batch(self, data: bytes, context: Context, until_s: float, lane: Lane | None) -> bytes:
         require_placement(context, self._replica)
         batch = read_batch(data)
         refuse_commands(batch.words)
@@ -100,7 +106,7 @@ class PostingServicer:
             missing = missing_buckets(self._replica.machine.book, batch.words)
             faults = sorted({**by_item(missing), **by_item(faults)}.values(), key=item_of)
         caller = Caller(identity_of(context), batch.attempt, lane)
-        answered = await post(self._replica, batch.words, faults, caller, deadline_s(context, self._post_s))
+        answered = await post(self._replica, batch.words, faults, caller, until_s)
         return post_response(answered, is_packed=batch.is_packed)
 
     async def _post_accounts(

@@ -16,7 +16,7 @@ from engine.rpc.batch import ATTEMPT_MAX, batch_of, read_batch, words_of_packed
 from engine.rpc.faults import CallFailed, invalid
 from engine.rpc.logs import JsonFormatter
 from engine.rpc.page_tokens import make_token, read_token
-from engine.rpc.streams import read_numbered_batch
+from engine.rpc.streams import TIMEOUT_MS_MAX, read_numbered_batch
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, PostTransfersResponse, StreamTransfersRequest
 from postingengine.v1.transfer_pb2 import Transfer
 
@@ -71,11 +71,13 @@ def test_garbage_is_refused_never_a_crash(data: bytes) -> None:
         read_numbered_batch(data)
 
 
-@given(st.integers(0, (1 << 64) - 1), REQUESTS)
-def test_a_message_of_a_stream_keeps_its_number_and_its_batch(number: int, request: PostTransfersRequest) -> None:
-    data = StreamTransfersRequest(batch_number=number, batch=request).SerializeToString()
-    read = read_numbered_batch(data)
-    assert read.number == number
+@given(st.integers(0, (1 << 64) - 1), REQUESTS, st.integers(0, (1 << 32) - 1))
+def test_a_message_of_a_stream_keeps_its_number_its_batch_and_its_time(
+    number: int, request: PostTransfersRequest, timeout_ms: int
+) -> None:
+    message = StreamTransfersRequest(batch_number=number, batch=request, timeout_ms=timeout_ms)
+    read = read_numbered_batch(message.SerializeToString())
+    assert (read.number, read.timeout_ms) == (number, min(timeout_ms, TIMEOUT_MS_MAX))
     assert PostTransfersRequest.FromString(read.batch) == request
 
 

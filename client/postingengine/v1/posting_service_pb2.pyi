@@ -67,12 +67,14 @@ class PostTransfersResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[_transfer_pb2.TransferResult, _Mapping]]] = ..., packed_results: _Optional[bytes] = ..., faults: _Optional[_Iterable[_Union[_fault_pb2.ItemFault, _Mapping]]] = ..., log_indexes: _Optional[_Iterable[_Union[_types_pb2.GroupLogIndex, _Mapping]]] = ...) -> None: ...
 
 class StreamTransfersRequest(_message.Message):
-    __slots__ = ("batch_number", "batch")
+    __slots__ = ("batch_number", "batch", "timeout_ms")
     BATCH_NUMBER_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     batch_number: int
     batch: PostTransfersRequest
-    def __init__(self, batch_number: _Optional[int] = ..., batch: _Optional[_Union[PostTransfersRequest, _Mapping]] = ...) -> None: ...
+    timeout_ms: int
+    def __init__(self, batch_number: _Optional[int] = ..., batch: _Optional[_Union[PostTransfersRequest, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class StreamTransfersResponse(_message.Message):
     __slots__ = ("batch_number", "results", "fault")

@@ -119,6 +119,9 @@ class PostingServiceServicer:
 
     def StreamTransfers(self, request_iterator, context):
         """Posts batches in a pipeline. Answers come as they are ready, in any order: the batch number says whose they are.
+        A server that honours timeout_ms says so at once, in its initial metadata: "postingengine-stream" is "timeout_ms".
+        A server that stops answers the batches that it has, then ends the stream with OK; what it has not answered then
+        has an outcome that is unknown: ask again, elsewhere, with the same ids.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -11,6 +11,7 @@ from engine.exit_codes import EngineStopped
 from engine.peer.v1 import peer_service_pb2
 from engine.replication.interface import ReplicatedLog
 from engine.rpc.server import Calls, Service, method_handlers
+from engine.rpc.streams import Streams
 from engine.service.admin import AdminServicer
 from engine.service.courier.courier import Courier
 from engine.service.courier.neighbours import Neighbours
@@ -164,8 +165,11 @@ def _handlers(replica: Replica, courier: Courier) -> dict[str, Handler]:
     """The node's own handlers, by full method name."""
     statements = cast(Any, NoStatements())
     calls = Calls(replica.place.config.limits.calls_max)
+    streams = Streams(calls, replica.place.config.limits.stream_batches_in_flight_max)
     services = (
-        Service(_named(posting_service_pb2, "PostingService"), PostingServicer(replica, statements), RAW_METHODS),
+        Service(
+            _named(posting_service_pb2, "PostingService"), PostingServicer(replica, statements, streams), RAW_METHODS
+        ),
         Service(_named(admin_service_pb2, "AdminService"), AdminServicer(replica, statements, courier.waited_for)),
         Service(_named(peer_service_pb2, "PeerService"), PeerServicer(replica)),
     )
