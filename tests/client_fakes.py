@@ -41,7 +41,8 @@ class FakePosting(posting_service_pb2_grpc.PostingServiceServicer):
         """Awaited by each PostTransfers call before it answers."""
         self.timeouts_ms: list[int] = []
         """Of each batch that came by a stream."""
-        self.streams_opened = 0
+        self.streams_opened = self.streams_ended = 0
+        """By their callers, or `Streams.end`; broken ones do not count."""
 
     async def PostTransfers(  # noqa: N802 - the contract names it
         self, request: posting_service_pb2.PostTransfersRequest, context: Any
@@ -66,6 +67,7 @@ class FakePosting(posting_service_pb2_grpc.PostingServiceServicer):
             return (await self.PostTransfers(request, _InStream())).SerializeToString()
 
         await streams.serve(context, post_one)
+        self.streams_ended += 1
 
     async def _serve(self, records: list[bytes], context: Any) -> posting_service_pb2.PostTransfersResponse:
         if self.gate is not None:

@@ -45,8 +45,8 @@ class AsyncClient:
     ) -> None:
         """`addresses`: "host:port" of one router or node or more, asked in turn when one fails.
 
-        `credentials`: for TLS. At most `calls_in_flight_max` calls carry single posts at a time; beyond
-        `queue_transfers_max` unanswered posts, `post` waits.
+        `credentials`: for TLS. At most `calls_in_flight_max` batches of single posts are under way at a time;
+        beyond `queue_transfers_max` unanswered posts, `post` waits.
         """
         self._addresses, self._credentials, self._timeout_s = addresses_of(addresses), credentials, timeout_s
         self._calls_max, self._queue_max = calls_in_flight_max, queue_transfers_max

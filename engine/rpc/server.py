@@ -50,6 +50,7 @@ class Calls:
     def __init__(self, calls_max: int) -> None:
         self._calls_max = calls_max
         self.running = self.refused = 0
+        """Being served now, and told to come later so far."""
 
     def enter(self) -> None:
         """Count one in; raises `CallFailed` (RESOURCE_EXHAUSTED) above the bound."""

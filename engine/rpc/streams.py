@@ -14,7 +14,9 @@ from engine.rpc.batch import encode_varint, read_fields
 from engine.rpc.faults import (
     CallFailed,
     Fault,
+    Logged,
     Reason,
+    deadline_passed,
     fate_unknown,
     invalid,
     overloaded,
@@ -31,10 +33,12 @@ STREAMS_MAX: Final = 4096
 ACCEPTS: Final = (("postingengine-stream", "timeout_ms"),)
 """Initial metadata: what callers may count on (posting_service.proto)."""
 TIMEOUT_MS_MAX: Final = 3_600_000
+LATE_S_MAX: Final = 0.1
+"""A batch that is not answered so long after its time is given up, as gRPC gives up a call."""
 
 _NUMBER_TAG: Final = 0x08
 _BATCH_TAG: Final = 0x12
-_TIMEOUT_TAG: Final = 0x18
+_TIMEOUT_MS_TAG: Final = 0x18
 _RESULTS_TAG: Final = b"\x12"
 
 
@@ -156,11 +160,14 @@ class _Stream:
                 raise CallFailed(_STOPPING)
             self._calls.enter()
             try:
-                return _with_results(numbered.number, await self._post(numbered))
+                async with asyncio.timeout(numbered.timeout_ms / 1000 + LATE_S_MAX if numbered.timeout_ms else None):
+                    return _with_results(numbered.number, await self._post(numbered))
             finally:
                 self._calls.leave()
         except CallFailed as failed:
             return _with_fault(numbered.number, failed.fault)
+        except TimeoutError:
+            return _with_fault(numbered.number, deadline_passed(_TOO_LATE, logged=Logged.UNKNOWN))
         except Exception:
             LOG.exception("a batch of a stream failed")
             return _with_fault(numbered.number, fate_unknown("the server met a bug; ask again with the same ids"))
@@ -181,9 +188,13 @@ class _Stream:
 
 def read_numbered_batch(data: bytes) -> NumberedBatch:
     """Read one message without parsing the batch; raises `CallFailed` (INVALID_ARGUMENT)."""
-    fields = read_fields(data, {_NUMBER_TAG, _BATCH_TAG, _TIMEOUT_TAG})
+    fields = read_fields(data, {_NUMBER_TAG, _BATCH_TAG, _TIMEOUT_MS_TAG})
     if fields is not None:
-        number, batch, timeout_ms = fields.get(_NUMBER_TAG, 0), fields.get(_BATCH_TAG, b""), fields.get(_TIMEOUT_TAG, 0)
+        number, batch, timeout_ms = (
+            fields.get(_NUMBER_TAG, 0),
+            fields.get(_BATCH_TAG, b""),
+            fields.get(_TIMEOUT_MS_TAG, 0),
+        )
         if isinstance(number, int) and not isinstance(batch, int) and isinstance(timeout_ms, int):
             return _numbered(number & (1 << 64) - 1, bytes(batch), timeout_ms & (1 << 32) - 1)
     try:
@@ -207,4 +218,5 @@ def _with_fault(number: int, fault: Fault) -> bytes:
     return StreamTransfersResponse(batch_number=number, fault=status_of(fault)).SerializeToString()
 
 
+_TOO_LATE: Final = "no answer came within the batch's time; ask again with the same ids"
 _STOPPING: Final = unavailable(Reason.STOPPING, "the server is stopping; ask another, or this one a little later")

@@ -1,4 +1,4 @@
-"""StreamTransfers at a server: each batch counts as a call, and a server that stops ends its streams, not their batches."""
+"""StreamTransfers at a server: each batch counts as a call; a server that stops ends its streams, not their batches."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -138,6 +138,16 @@ async def test_batches_count_as_calls_and_idle_streams_do_not() -> None:
         assert served.calls.refused == 1
         served.gates[1].set()
         assert (await answer_of(call)).results.packed_results == b"\x01"
+        assert served.calls.running == 0
+
+
+async def test_a_batch_that_nobody_ends_is_given_up_behind_its_time() -> None:
+    async with serving() as (served, opened):
+        served.gates[1] = asyncio.Event()
+        call = opened()
+        await call.write(batch(1, timeout_ms=20))
+        given_up = await answer_of(call)
+        assert (given_up.batch_number, reason_of(given_up)) == (1, Reason.DEADLINE_PASSED)
         assert served.calls.running == 0
 
 
