@@ -1,5 +1,6 @@
 """Posting through the router: items in order, faults of their own, and a placement that has grown old."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from engine.core.outcomes import Outcome
 from engine.core.settings import Settings, SlotRange
 from engine.rpc.faults import CallFailed, Reason, fault_of, stale_placement, unavailable
 from engine.rpc.steps import EPOCH_KEY
+from engine.rpc.streams import NumberedBatch, PostBatch
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, PostTransfersResponse
 from postingengine.v1.types_pb2 import GroupLogIndex
 from router.chains.behind import Behind
@@ -36,8 +38,11 @@ class Client:
     def __init__(self, directory: "Directory", group: int) -> None:
         self.directory, self.group = directory, group
         self.sent: list[int] = []
+        self.left_s: list[float] = []
+        """Of each request: how long its answer was waited for."""
 
-    async def call(self, _: str, request: bytes, __: float, metadata: Any = ()) -> bytes:
+    async def call(self, _: str, request: bytes, deadline_s: float, metadata: Any = ()) -> bytes:
+        self.left_s.append(deadline_s - time.monotonic())
         if self.group in self.directory.down:
             raise CallFailed(unavailable(Reason.GROUP_UNREACHABLE, "down"))
         if int(dict(metadata)[EPOCH_KEY]) < self.directory.newest.epoch:
@@ -146,3 +151,24 @@ async def test_a_placement_that_nobody_can_tell_ends_in_time() -> None:
 
 async def _nothing() -> None:
     return None
+
+
+class OneByOne:
+    """A stream of two batches, of which the first has a time of its own."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+
+    async def serve(self, _: Context, post: PostBatch) -> None:
+        for timeout_ms in (700, 0):
+            await post(NumberedBatch(1, self.request, timeout_ms))
+
+
+async def test_a_batch_of_a_stream_is_waited_for_as_long_as_its_caller_waits() -> None:
+    directory = Directory(placement(1), placement(1))
+    buckets = NoSplits(directory, Lanes(directory), Behind())  # type: ignore[arg-type]
+    posting = Posting(directory, LimitsConfig(post_deadline_ms_default=9000), buckets)  # type: ignore[arg-type]
+    stream = OneByOne(PostTransfersRequest(packed=row("t1", debit=A1, credit=A2)).SerializeToString())
+    await posting.stream_transfers(stream, Context())  # type: ignore[arg-type]
+    timed, by_default = directory.clients[0].left_s
+    assert timed <= 0.7 < by_default <= 9
