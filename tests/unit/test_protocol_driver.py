@@ -182,3 +182,35 @@ def test_the_failed_leg_says_why_and_the_others_that_the_chain_failed() -> None:
     told = answer(WIDE, {B: refused(WIDE, leg=1)})
     assert told is not None
     assert outcomes(WIDE, told) == (Outcome.CHAIN_FAILED, Outcome.INSUFFICIENT_FUNDS)
+
+
+TURNED = laid_out(row(), sides=((A, B),), decider=A)
+"""The body of `PLAIN`, which A decides."""
+
+
+def test_plans_of_one_body_that_wait_for_each_others_deciders_are_refused_for_the_reason_on_record() -> None:
+    words = {A: word(State.RELEASED), B: refused(TURNED, reason=Outcome.FOLLOWED_MISSING)}
+    for own in (PLAIN, TURNED):
+        told = answer(own, words)
+        assert told == Answer(words[B], False)
+        assert outcomes(own, told) == (Outcome.FOLLOWED_MISSING,)
+        assert steps(own, words) == []
+
+
+def test_of_several_reasons_on_record_that_of_the_lowest_group_is_told() -> None:
+    words = {A: refused(PLAIN, reason=Outcome.FOLLOWED_MISSING), B: refused(TURNED)}
+    assert [answer(own, words) for own in (PLAIN, TURNED)] == [Answer(words[A], False)] * 2
+
+
+def test_plans_that_wait_for_each_other_and_were_only_given_back_were_aborted() -> None:
+    words = {A: word(State.RESERVED), B: word(State.RESERVED, TURNED)}
+    assert steps(PLAIN, words) == [(Step.RELEASE, A), (Step.RELEASE, B)]
+    for own in (PLAIN, TURNED):
+        told = answer(own, words)
+        assert told is not None
+        assert outcomes(own, told) == (Outcome.CHAIN_ABORTED,)
+
+
+def test_nothing_is_told_while_one_decider_may_still_decide() -> None:
+    assert answer(PLAIN, {B: refused(TURNED)}) is None
+    assert answer(TURNED, {B: refused(TURNED)}) is None

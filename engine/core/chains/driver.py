@@ -17,7 +17,9 @@ The rules, each a switch of the model in `tests/model`:
   two groups there is no other, and forward always ends it;
 * what a bucket of a split account stays short for, a courier aborts in the end; routers bring money, or prove that
   there is none;
-* a caller is told a refusal from the decider's word alone, and POSTED once the money has arrived wherever it goes.
+* a caller is told a refusal from the decider's word alone, and POSTED once the money has arrived wherever it goes;
+* where each of several plans of one body waits for a decider that has another of them on record, none can be decided
+  any more: that, too, is a refusal, and the same for everybody who asks.
 """
 
 from collections.abc import Mapping
@@ -161,7 +163,30 @@ def answer(own: Chain, words: Mapping[int, Word]) -> Answer | None:
             told = _told(chain, decided, words)
             if told is not None:
                 return told
-    return None
+    return _told_of_standoff(own, words)
+
+
+def _told_of_standoff(own: Chain, words: Mapping[int, Word]) -> Answer | None:
+    """Refuse what no decider can decide any more, for the reason of a group that refused it, if one did.
+
+    A plan leads to the one that its decider has on record. Words keep their plans for ever, so plans of one body that
+    lead around in a circle stay undecided; whoever asks, by whichever plan, comes to the same circle.
+    """
+    circle: list[Word] = []
+    chain = next((one for one in _to_drive(own, words) if one.rows == own.rows), own)
+    while (word := words.get(chain.decider)) is not None and word not in circle:
+        if word.chain.rows != own.rows or word.chain.digest == chain.digest:
+            return None
+        circle.append(word)
+        chain = word.chain
+    if word is None:
+        return None
+    deciders = {chain.decider for chain in (one.chain for one in circle[circle.index(word) :])}
+    final = [words[group] for group in sorted(deciders)]
+    refused = [one for one in final if one.state is State.REFUSED]
+    if refused:
+        return Answer(refused[0], False)
+    return Answer(final[0]._replace(state=State.TOMBSTONE, reason=Outcome.CHAIN_ABORTED, leg=0), False)
 
 
 def _told(chain: Chain, decided: Word, words: Mapping[int, Word]) -> Answer | None:

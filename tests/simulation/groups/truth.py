@@ -35,7 +35,9 @@ class Word(NamedTuple):
     state: State
     decides: bool
     outcomes: tuple[int, ...]
-    """Per leg, at the decider."""
+    """Per leg, as this group has them."""
+    decider: int
+    body: bytes
 
 
 class Stored(NamedTuple):
@@ -107,7 +109,7 @@ class Truth:
             if not fresh or any(one is None for one in kept):
                 continue
             legs = [one for one in kept if one is not None]
-            word = Word(body, State.NONE, True, tuple(one.outcome for one in legs))
+            word = Word(body, State.NONE, True, tuple(one.outcome for one in legs), group, body)
             self.words[group, body[:16]] = word
             self._decided(group, body, word)
             for leg in legs:
@@ -141,7 +143,7 @@ class Truth:
                 self.registered.setdefault((group, identity), digest)
         else:
             require(before is not None and before.digest == digest, f"PLAN: {name}, of another plan than it reserved")
-        word = Word(digest, state, group == decider, outcomes)
+        word = Word(digest, state, group == decider, outcomes, decider, body)
         if step in (Step.DECIDE, Step.ABORT):
             if state in EFFECTIVE:
                 self._require_reserved(name, chain_id, digest, sides, decider)
@@ -229,10 +231,23 @@ class Truth:
             require(logged == {outcomes}, f"I2: {name} was told to be posted; the logs say {logged or 'nothing'}")
             self._require_credited(body)
         elif not any(is_conflict(one) for one in outcomes):
+            logged = logged or self._standoff(body)
             require(logged == {outcomes}, f"I3: {name} was told {outcomes}; the logs say {logged or 'nothing'}")
         else:
             took = any(Outcome.POSTED in one for one in logged)
             require(not took, f"I3: {name} was told {outcomes}; the logs say {logged}")
+
+    def _standoff(self, body: bytes) -> set[tuple[int, ...]]:
+        """Where the decider of each plan of a body has another of them on record, none can be decided any more: the
+        outcomes that the lowest group refused it with, or an abort."""
+        words = {group: word for (group, _), word in sorted(self.words.items()) if word.body == body}
+        plans = {word.digest: word.decider for word in words.values()}
+        if not all(at in words and words[at].digest != digest for digest, at in plans.items()):
+            return set()
+        refused = [word.outcomes for group, word in words.items() if word.state is State.REFUSED]
+        legs = len(ids_of(body))
+        aborted = (int(Outcome.CHAIN_ABORTED), *(int(Outcome.CHAIN_FAILED),) * (legs - 1))
+        return {refused[0] if refused else aborted}
 
     def _require_credited(self, body: bytes) -> None:
         """Money that is announced can be spent: nothing of the chain is merely reserved on a credit's side."""
