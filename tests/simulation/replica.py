@@ -216,8 +216,10 @@ class Replica:
     def forget(self, synced_index: int) -> None:
         """Let the log drop what the store has synced."""
         if self.log is not None:
-            self.log.truncate_below(synced_index)
-            self.store.forgotten = max(self.store.forgotten, self.log.status().first_index - 1)
+            try:
+                self.log.truncate_below(synced_index)
+            finally:  # the replica may die in it, and the log begin later all the same
+                self.store.forgotten = max(self.store.forgotten, self.log.status().first_index - 1)
 
     def _stop_process(self, stopped: EngineStopped) -> None:
         self.stopped_by = stopped
