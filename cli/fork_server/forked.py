@@ -14,6 +14,7 @@ LOOK_S: Final = 0.02
 GONE_S_MAX: Final = 60.0
 FORKED_S_MAX: Final = 300.0
 """The first fork waits until everything is loaded, and compiled if it never was."""
+_NOT_STARTED: Final = "the fork server started no process: see fork-server.log"
 
 
 class Forked:
@@ -47,13 +48,17 @@ async def fork(server: ForkServer, arguments: list[str], output: Path) -> Forked
     Raises `ConnectionError` if the fork server ends before it has forked, or takes too long: why is in its own output.
     """
     request = Request(arguments, str(output.absolute()))
-    told, connection = await asyncio.open_connection(sock=server.ask(request))
+    try:
+        asked = server.ask(request)
+    except OSError as error:
+        raise ConnectionError(_NOT_STARTED) from error
+    told, connection = await asyncio.open_connection(sock=asked)
     line = b""
     with contextlib.suppress(TimeoutError):
         line = await asyncio.wait_for(told.readline(), FORKED_S_MAX)
     if not line:
         connection.close()
-        raise ConnectionError("the fork server started no process: see fork-server.log")
+        raise ConnectionError(_NOT_STARTED)
     return Forked(int(line), told, connection)
 
 

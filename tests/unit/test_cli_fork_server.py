@@ -91,6 +91,19 @@ async def test_a_fork_server_that_cannot_start_is_named(tmp_path: Path, monkeypa
     broken.close()
 
 
+async def test_a_fork_server_that_ends_before_it_is_asked_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = ForkServer(tmp_path / "fork-server.log")
+
+    def ended(_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(broken, "ask", ended)
+    with pytest.raises(ConnectionError, match="see fork-server"):
+        await fork(broken, VERSION, tmp_path / "output.log")
+
+
 def test_a_request_over_the_limit_is_refused(server: ForkServer) -> None:
     with pytest.raises(EngineStopped, match="too long"):
         asyncio.run(fork(server, ["x" * 70_000], Path("output.log")))
