@@ -69,6 +69,8 @@ def _faulty_courier(rules: Rules, at: int, mine: Word, overdue: bool) -> list[Or
 def told(rules: Rules, own: Chain, words: Words) -> Answer | None:
     """What a caller may be told: the engine's `answer`, or earlier where a rule is off."""
     right = answer(own, words)
+    if right and not rules.standoffs_refused and _is_standoff(own, right, words):
+        return None
     if right or rules is RULES:
         return right
     for word in words.values():
@@ -79,3 +81,9 @@ def told(rules: Rules, own: Chain, words: Words) -> Answer | None:
     if early and decided and decided.chain is own and took_effect(decided):
         return Answer(decided, True)
     return None
+
+
+def _is_standoff(own: Chain, right: Answer, words: Words) -> bool:
+    """Whether an answer is told though the decider of its plan has another plan of the body on record."""
+    named, decided = right.word.chain, words.get(right.word.chain.decider)
+    return named.rows == own.rows and decided is not None and decided.chain.digest != named.digest

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from tests.model import scenarios, splits
 from tests.model.rules import RULES
-from tests.model.scenarios import A
+from tests.model.scenarios import A, B
 from tests.model.setup import Scenario
 
 
@@ -37,6 +37,8 @@ def planted() -> tuple[Fault, ...]:
         fault("decided_after_all", scenarios.three_legs(7), "I9"),
         fault("secured_amount_decided", scenarios.balancing(), "I5"),
         fault("plans_compared", scenarios.same_decider_other_body(), "I9"),
+        fault("standoffs_refused", scenarios.crossing_deciders(), "I3"),
+        fault("standoffs_refused", scenarios.crossing_deciders(A, B), "I3"),
         fault("followers_start_at_home", scenarios.hold_of_a_middle_leg(), "I3"),
         fault("refusals_carried", scenarios.three_legs(7), "I3"),
         fault("conflicts_carried", scenarios.other_decider_other_body(), "I3"),

@@ -17,6 +17,7 @@ class Rules(NamedTuple):
     conflicts_carried: bool = True  # off: nobody tells the decider that another body has taken the id
     aborts_by_holders_only: bool = True  # off: a router aborts by deadline too, with any number of groups
     deadline_aborts: bool = True  # off: nobody ever aborts by deadline
+    standoffs_refused: bool = True  # off: plans that wait for each other's deciders are asked about for ever
     followers_start_at_home: bool = True  # off: a follower is reserved anywhere first
     couriers_ask: bool = True  # off: a courier commits what its own log has reserved
     expiry_by_decider: bool = True  # off: a group ends its hold by its own deadline

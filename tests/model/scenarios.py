@@ -109,6 +109,18 @@ def two_plans() -> Scenario:
     return Scenario("one body under two plans, which hold a group each", accounts, (Request("id", layouts),), groups=3)
 
 
+def crossing_deciders(*frozen: int) -> Scenario:
+    """One body laid out twice over A and B, as what it follows was in two chains: each plan's decider is the other's
+    only reserving group, so that each may have the plan on record that the other decides."""
+    leg, sides = (Leg("a", "b", 5),), ((A, B),)
+    layouts = (Layout(leg, plan(sides)), Layout(leg, plan(sides, A)))
+    accounts = {
+        (at, name): Account(flags=FROZEN if at in frozen else AccountFlag.NONE) for at, name in ((A, "a"), (B, "b"))
+    }
+    refusing = "".join(f", {'AB'[at]} refuses" for at in frozen)
+    return Scenario(f"one body under two plans, each other's deciders{refusing}", accounts, (Request("id", layouts),))
+
+
 def served_by_one_group(alone: int, frozen: int | None = None) -> Scenario:
     """One body laid out over A and B, or, by another map, on one of the two alone; either may refuse what the other
     would not."""
@@ -341,6 +353,7 @@ def holding() -> tuple[Scenario, ...]:
         wide_body_meets_plain_one(),
         bodies_swap_roles(),
         two_plans(),
+        *(crossing_deciders(*frozen) for frozen in ((), (A,), (B,), (A, B))),
         *(served_by_one_group(alone, frozen) for alone in (A, B) for frozen in (None, A, B)),
         leg_tried_alone(),
         passing_through(),

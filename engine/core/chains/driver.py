@@ -181,12 +181,10 @@ def _told_of_standoff(own: Chain, words: Mapping[int, Word]) -> Answer | None:
         chain = word.chain
     if word is None:
         return None
-    deciders = {chain.decider for chain in (one.chain for one in circle[circle.index(word) :])}
+    deciders = {one.chain.decider for one in circle[circle.index(word) :]}
     final = [words[group] for group in sorted(deciders)]
-    refused = [one for one in final if one.state is State.REFUSED]
-    if refused:
-        return Answer(refused[0], False)
-    return Answer(final[0]._replace(state=State.TOMBSTONE, reason=Outcome.CHAIN_ABORTED, leg=0), False)
+    aborted = final[0]._replace(state=State.TOMBSTONE, reason=Outcome.CHAIN_ABORTED, leg=0)
+    return Answer(next((one for one in final if one.state is State.REFUSED), aborted), False)
 
 
 def _told(chain: Chain, decided: Word, words: Mapping[int, Word]) -> Answer | None:

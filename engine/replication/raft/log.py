@@ -1,9 +1,10 @@
 """`RaftLog`: the replicated log of one group on this replica, on PySyncObj's core.
 
 Everything happens on the event loop's thread in **turns**. What arrives (a message, a proposal, a finished sync)
-changes state at once and asks for a turn; the turn lets the library tick, fills the windows of followers, starts the
-next group of writes, sends the one ack that is owed, and only then calls back whoever waits. A record is handed to
-`apply` once it is committed by a quorum *and* durable here, so the store never runs ahead of its own log.
+changes state at once and asks for a turn; the turn lets the library tick if it is time or there is something to
+commit, fills the windows of followers, starts the next group of writes, sends the one ack that is owed, and only then
+calls back whoever waits. A record is handed to `apply` once it is committed by a quorum *and* durable here, so the
+store never runs ahead of its own log.
 
 What ends the process goes to `stop_process` as an `EngineStopped`; after that this log does nothing more.
 """

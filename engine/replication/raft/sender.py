@@ -1,8 +1,9 @@
 """The leader's side of replication: bounded windows, appends, heartbeats, and what counts towards a quorum.
 
 The library would slice its whole log for every node and send again what is still on its way with every ack. Here each
-follower has a window of bytes sent and not acknowledged; it is filled once a turn. The library always counts the
-leader's own copy, so it is shown matches no further than a *durable* quorum goes (flaw 6).
+follower has a window of bytes sent and not acknowledged; it is filled once a turn, but for what `precedence` puts off.
+The library always counts the leader's own copy, so it is shown matches no further than a *durable* quorum goes (flaw
+6).
 """
 
 from collections import deque

@@ -74,7 +74,7 @@ class Heat:
         """Whether this replica leads; begins to count, closes windows that are over, or forgets what it counted."""
         if not self._is_leader():
             if self._began_ns is not None:
-                self._count()
+                self._aside, self._aside_rows = [], 0
                 self._sketch.clear()
                 self._began_ns, self._last, self._windows_hot = None, None, {}
             return False
