@@ -6,7 +6,7 @@ from crc32c import crc32c
 
 from engine.exit_codes import ExitCode
 from engine.replication.interface import NotProposed, Role
-from engine.replication.raft.precedence import LONE_BYTES_MAX, OTHERS_AFTER_S
+from engine.replication.raft.precedence import FIRST_S_MAX, LONE_BYTES_MAX
 from engine.replication.raft.settings import RaftSettings
 from engine.replication.transport.messages import (
     Ack,
@@ -20,6 +20,9 @@ from engine.replication.transport.messages import (
     Vote,
     VoteRequest,
 )
+
+HEARTBEAT_S = 0.2
+"""Of `rested`."""
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def appended(bench, peer: str) -> list[int]:
 def rested(make_bench):
     """Both followers hold everything, `b` was quicker, and no heartbeat is near."""
     bench = make_bench(
-        settings=RaftSettings(heartbeat_s=0.2, election_s_min=0.7, election_s_max=0.8, leader_fallback_s=1.0)
+        settings=RaftSettings(heartbeat_s=HEARTBEAT_S, election_s_min=0.7, election_s_max=0.8, leader_fallback_s=1.0)
     )
     bench.elect()
     bench.run()
@@ -71,7 +74,7 @@ def rested(make_bench):
     return bench
 
 
-def test_a_lone_record_goes_to_the_quicker_follower_first_and_commits_without_the_other(rested):
+def test_a_lone_record_goes_to_the_quicker_follower_and_commits_without_the_other_which_has_it_with_a_heartbeat(rested):
     answers = []
     rested.log.propose(b"record", answers.append)
     rested.run(0.001)
@@ -79,8 +82,13 @@ def test_a_lone_record_goes_to_the_quicker_follower_first_and_commits_without_th
     rested.acknowledge("b", 2)
     rested.run(0.0)
     assert (answers, appended(rested, "c")) == ([2], [1])
-    rested.run(OTHERS_AFTER_S)
-    assert appended(rested, "c") == [1, 2]
+    rested.log.propose(b"the next", answers.append)
+    rested.run(0.001)
+    rested.acknowledge("b", 3)
+    rested.run(2 * FIRST_S_MAX)
+    assert (answers, appended(rested, "b"), appended(rested, "c")) == ([2, 3], [1, 2, 3], [1])
+    rested.run(HEARTBEAT_S)
+    assert appended(rested, "c") == [1, 2, 3]
 
 
 def test_where_the_quicker_follower_does_not_answer_the_other_is_told_in_time_and_is_the_quicker_one_from_then_on(
@@ -88,7 +96,7 @@ def test_where_the_quicker_follower_does_not_answer_the_other_is_told_in_time_an
 ):
     answers = []
     rested.log.propose(b"record", answers.append)
-    rested.run(OTHERS_AFTER_S + 0.001)
+    rested.run(FIRST_S_MAX + 0.001)
     assert appended(rested, "c") == [1, 2]
     rested.acknowledge("c", 2)
     rested.run(0.0)

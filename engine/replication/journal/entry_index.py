@@ -18,6 +18,8 @@ class EntryIndex:
     def reset(self, base_index: int, base_term: int) -> None:
         """Forget everything and go on after `base_index`."""
         self.base_index, self.base_term = base_index, base_term
+        self.last_index = base_index
+        """The highest index held, or the base if none is."""
         self._places = array("Q")
         self._lengths = array("I")
         self._run_starts: list[int] = []
@@ -30,18 +32,13 @@ class EntryIndex:
         return self.base_index + 1
 
     @property
-    def last_index(self) -> int:
-        """The highest index held, or the base if none is."""
-        return self.base_index + len(self._places)
-
-    @property
     def last_term(self) -> int:
         """Term at `last_index`."""
         return self._run_terms[-1] if self._places else self.base_term
 
     def append(self, term: int, position: int, length: int) -> int:
         """Add the entry after the last; return its index."""
-        index = self.base_index + len(self._places) + 1
+        index = self.last_index = self.last_index + 1
         if not self._run_terms or self._run_terms[-1] != term:
             self._run_starts.append(index)
             self._run_terms.append(term)
@@ -60,7 +57,7 @@ class EntryIndex:
     def term_at(self, index: int) -> int:
         """Term of an entry, or of the base; raise IndexError elsewhere."""
         starts = self._run_starts
-        if starts and starts[-1] <= index <= self.base_index + len(self._places):
+        if starts and starts[-1] <= index <= self.last_index:
             return self._run_terms[-1]  # the newest term: nearly every question
         if index == self.base_index:
             return self.base_term
@@ -72,6 +69,7 @@ class EntryIndex:
         kept = max(0, index - self.base_index - 1)
         self.payload_bytes -= sum(self._lengths[kept:])
         del self._places[kept:], self._lengths[kept:]
+        self.last_index = self.base_index + len(self._places)
         while self._run_starts and self._run_starts[-1] >= index:
             self._run_starts.pop()
             self._run_terms.pop()

@@ -56,13 +56,15 @@ class SegmentedLog:
         """Use `open`."""
         self._files, self._worker, self._lock = files, worker, lock
         self.recovered = recovered
-        self._index: EntryIndex = recovered.index
+        self.index: EntryIndex = recovered.index
+        """What the log holds: places, lengths and terms."""
         self._cache = RecordCache(cache_bytes)
         self.term, self.voted_for = recovered.term, recovered.voted_for
         self._tail = Tail(files, recovered.end, self._opening)
         self._oldest_number = min(recovered.numbers, default=self._tail.number)
         self._in_flight: Group | None = None
-        self._durable_index = self._index.last_index
+        self.durable_index = self.index.last_index
+        """Entries up to here are on the disk for certain; falls when the log is truncated below it."""
         self._marked = 0
         self._spare_wanted, self._spare_failed = False, False
         self._blocking, self._closed = False, False
@@ -106,27 +108,22 @@ class SegmentedLog:
     @property
     def base_index(self) -> int:
         """The index just before the first entry; its term is `term_at(base_index)`."""
-        return self._index.base_index
+        return self.index.base_index
 
     @property
     def first_index(self) -> int:
         """The lowest index held; `last_index + 1` if none is."""
-        return self._index.first_index
+        return self.index.first_index
 
     @property
     def last_index(self) -> int:
         """The highest index, durable or not; `base_index` if none is held."""
-        return self._index.last_index
+        return self.index.last_index
 
     @property
     def last_term(self) -> int:
         """Term at `last_index`."""
-        return self._index.last_term
-
-    @property
-    def durable_index(self) -> int:
-        """Entries up to here are on the disk for certain; falls when the log is truncated below it."""
-        return self._durable_index
+        return self.index.last_term
 
     @property
     def appended_serial(self) -> int:
@@ -136,7 +133,7 @@ class SegmentedLog:
     @property
     def payload_bytes(self) -> int:
         """Bytes of all entries held: what compaction by bytes looks at."""
-        return self._index.payload_bytes
+        return self.index.payload_bytes
 
     @property
     def cached_bytes(self) -> int:
@@ -150,17 +147,17 @@ class SegmentedLog:
 
     def term_at(self, index: int) -> int:
         """Term of an entry or of the base; raises IndexError elsewhere."""
-        return self._index.term_at(index)
+        return self.index.term_at(index)
 
     def length_at(self, index: int) -> int:
         """Bytes of an entry's record; raises IndexError if it is not held."""
-        return self._index.place(index)[1]
+        return self.index.place(index)[1]
 
     def entry_at(self, index: int) -> Entry:
         """Return one entry, from memory or from the disk (then it blocks, and its checksums are verified)."""
         cached = self._cache.get(index)
         record, crc = cached if cached is not None else self._read(index)
-        return Entry(index, self._index.term_at(index), record, crc)
+        return Entry(index, self.index.term_at(index), record, crc)
 
     # -- changing it
 
@@ -171,9 +168,9 @@ class SegmentedLog:
         """
         if crc is None:
             crc = crc32c(record)
-        index = self._index.last_index + 1
+        index = self.index.last_index + 1
         position = self._write(RecordKind.ENTRY, index, term, record, crc)
-        self._index.append(term, position, len(record))
+        self.index.append(term, position, len(record))
         self._cache.put(index, record, crc)
         return index
 
@@ -184,9 +181,9 @@ class SegmentedLog:
         if index > self.last_index:
             return
         self._write(RecordKind.TRUNCATE, index, 0)
-        self._index.truncate_from(index)
+        self.index.truncate_from(index)
         self._cache.truncate_from(index)
-        self._durable_index = min(self._durable_index, index - 1)
+        self.durable_index = min(self.durable_index, index - 1)
         if self._in_flight is not None:  # what it writes of the dropped entries must not count as durable
             self._in_flight.last_index = min(self._in_flight.last_index, index - 1)
 
@@ -201,7 +198,7 @@ class SegmentedLog:
         if index > self.last_index:
             raise ValueError(f"cannot forget up to {index}: the log ends at {self.last_index}")
         self._write(RecordKind.BASE, index, self.term_at(index))
-        self._index.forget_to(index)
+        self.index.forget_to(index)
         self._cache.forget_to(index)
         self._tail.group.drop_below = self._needed_above(index)
         self.start_sync()
@@ -213,12 +210,12 @@ class SegmentedLog:
     def reset(self, index: int, term: int) -> None:
         """Drop everything and go on after `index`: a snapshot, or a restored store, took the log's place. Blocks."""
         self._write(RecordKind.RESET, index, term)
-        self._index.reset(index, term)
+        self.index.reset(index, term)
         self._cache.clear()
         self._tail.group.drop_below = self._tail.number
         if self._in_flight is not None:
             self._in_flight.last_index = 0
-        self._durable_index = 0
+        self.durable_index = 0
         self.sync_now()
 
     def save_vote(self, term: int, voted_for: str | None) -> None:
@@ -236,7 +233,7 @@ class SegmentedLog:
         The worker may write a small group at once: `on_durable` is then called from inside."""
         if self._in_flight is not None or not self._tail.group.writes:
             return
-        group = self._in_flight = self._tail.hand_over(self._index.last_index)
+        group = self._in_flight = self._tail.hand_over(self.index.last_index)
         self._worker.submit(
             lambda: self._files.write(group.writes), self._group_over, brief=self._files.writes_briefly(group.writes)
         )
@@ -294,15 +291,15 @@ class SegmentedLog:
         files.recycle([n for n in numbers if n not in recovered.numbers and n != self._tail.number])
 
     def _opening(self) -> Opening:
-        base, base_term = self._index.base_index, self._index.base_term
-        return Opening(base, base_term, self._index.last_index, self.term, self.voted_for)
+        base, base_term = self.index.base_index, self.index.base_term
+        return Opening(base, base_term, self.index.last_index, self.term, self.voted_for)
 
     def _write(self, kind: RecordKind, index: int, term: int, payload: Bytes = b"", payload_crc: int = 0) -> int:
         self._check_failure()
         return self._tail.put(kind, index, term, payload, payload_crc)
 
     def _read(self, index: int) -> tuple[bytes, int]:
-        position, length = self._index.place(index)
+        position, length = self.index.place(index)
         number, offset = place_of(position)
         data = self._files.read(number, offset, RECORD_HEADER_BYTES + length)
         header = decode_record(data, 0, self._files.seed_of(number))
@@ -318,7 +315,7 @@ class SegmentedLog:
         """The lowest segment that holds an entry above `index`."""
         if index == self.last_index:
             return self._tail.number
-        return place_of(self._index.place(index + 1)[0])[0]
+        return place_of(self.index.place(index + 1)[0])[0]
 
     def _group_over(self, failure: EngineStopped | None) -> None:
         group = self._in_flight
@@ -326,8 +323,8 @@ class SegmentedLog:
             self._fail(failure)
             return
         self._in_flight = None
-        self._durable_index, self.durable_serial = group.last_index, group.serial
-        self._cache.evict(self._durable_index)
+        self.durable_index, self.durable_serial = group.last_index, group.serial
+        self._cache.evict(self.durable_index)
         self._drop(group.drop_below)
         self.start_sync()
         if not self._spare_failed:

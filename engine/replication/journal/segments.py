@@ -93,10 +93,12 @@ class SegmentFiles:
 
     def write(self, writes: Sequence[Write]) -> None:
         """Write one group and sync it: when this returns, all of it is durable."""
+        written: dict[int, None] = {}  # each once, in order
         for number, offset, buffers in writes:
             self.ensure(number)
             self.disk.pwrite(self.descriptors[number], _joined(buffers), offset)
-        for number in dict.fromkeys(write.number for write in writes):
+            written[number] = None
+        for number in written:
             self.disk.sync(self.descriptors[number])
 
     def writes_briefly(self, writes: Sequence[Write]) -> bool:

@@ -32,7 +32,8 @@ class Surroundings(NamedTuple):
     stop: Callable[[EngineStopped], None]
     """Ends the process."""
     turn_soon: Callable[[], None]
-    turn_after: Callable[[float, Callable[[], None]], None]
+    call_later: Callable[[float, Callable[[int], None], int], None]
+    """The loop's."""
 
 
 def assemble(owner: CoreOwner, booted: Booted, around: Surroundings) -> Parts:
@@ -52,7 +53,12 @@ def assemble(owner: CoreOwner, booted: Booted, around: Surroundings) -> Parts:
         settings,
         behind=lambda peer: snapshots_out.needed(peer, journal.base_index),
         newest_hash=around.hashes.newest,
-        precedence=Precedence(_peers(around.placement), turn_after=around.turn_after),
+        precedence=Precedence(
+            _peers(around.placement),
+            commit_index=lambda: core.commit_index,
+            call_later=around.call_later,
+            turn_soon=around.turn_soon,
+        ),
     )
     election = Election(
         core,

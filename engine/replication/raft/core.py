@@ -25,6 +25,7 @@ NO_OP: Final = b"\x01"
 NEVER: Final = 1 << 60
 ROLES: Final = (Role.FOLLOWER, Role.CANDIDATE, Role.LEADER)
 """By the library's numbers."""
+LEADER: Final = ROLES.index(Role.LEADER)
 
 
 class CoreOwner(Protocol):
@@ -59,7 +60,7 @@ library.createJournal = use_journals_as_given(library.createJournal)
 
 
 class _Messenger(Transport):  # type: ignore[misc]
-    """The library's view of the network: it sends through us, and we call it with what arrives."""
+    """The library's view of the network: it sends through us."""
 
     def __init__(self, owner: CoreOwner) -> None:
         super().__init__(None, None, [])
@@ -75,9 +76,6 @@ class _Messenger(Transport):  # type: ignore[misc]
     def disconnected(self, node: Any) -> None:
         self._onNodeDisconnected(node)
 
-    def deliver(self, node: Any, message: LibraryMessage) -> None:
-        self._onMessageReceived(node, message)
-
 
 class _PeerNode(Node):  # type: ignore[misc]
     """A node whose place in the library's sets is the same in every run, so that a simulation replays."""
@@ -89,6 +87,10 @@ class _PeerNode(Node):  # type: ignore[misc]
 
     def __hash__(self) -> int:
         return self._place
+
+    # There is one for each replica (`RaftCore.nodes`), so that the same node is the same object.
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
 
 
 class _NoPoller:
@@ -133,12 +135,12 @@ class RaftCore(SyncObj):  # type: ignore[misc]
     @property
     def term(self) -> int:
         """The current term."""
-        return int(self.raftCurrentTerm)
+        return int(self._SyncObj__raftCurrentTerm)
 
     @property
     def commit_index(self) -> int:
         """The last index known to be committed."""
-        return int(self.raftCommitIndex)
+        return int(self._SyncObj__raftCommitIndex)
 
     @commit_index.setter
     def commit_index(self, log_index: int) -> None:
@@ -147,7 +149,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]
     @property
     def applied_index(self) -> int:
         """The last index handed over."""
-        return int(self.raftLastApplied)
+        return int(self._SyncObj__raftLastApplied)
 
     @applied_index.setter
     def applied_index(self, log_index: int) -> None:
@@ -167,7 +169,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]
     @property
     def is_leader(self) -> bool:
         """Whether this replica believes that it leads."""
-        return bool(self._isLeader())
+        return bool(self._SyncObj__raftState == LEADER)
 
     @property
     def handing_over(self) -> bool:
@@ -177,7 +179,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]
     @property
     def campaign_due(self) -> bool:
         """Whether the library would campaign at its next tick."""
-        return not self.is_leader and self._SyncObj__raftElectionDeadline < self._now()
+        return self._SyncObj__raftState != LEADER and self._SyncObj__raftElectionDeadline < self._now()
 
     def wait_before_campaign(self, seconds: float) -> None:
         """Set the next time at which a campaign is due."""
@@ -199,14 +201,6 @@ class RaftCore(SyncObj):  # type: ignore[misc]
         """An election timeout, drawn anew."""
         return self._dice.uniform(self._settings.election_s_min, self._settings.election_s_max)
 
-    def next_index(self, peer: str) -> int:
-        """The next record to send to a follower."""
-        return int(self._SyncObj__raftNextIndex[self.nodes[peer]])
-
-    def set_next_index(self, peer: str, log_index: int) -> None:
-        """Set it; the library's own handling of acks would send again what is still on its way."""
-        self._SyncObj__raftNextIndex[self.nodes[peer]] = log_index
-
     def show_match(self, peer: str, log_index: int) -> None:
         """What the library's commit rule may count for a follower."""
         self._SyncObj__raftMatchIndex[self.nodes[peer]] = log_index
@@ -222,9 +216,15 @@ class RaftCore(SyncObj):  # type: ignore[misc]
 
     # What happens to it.
 
+    def commit(self, quorum_index: int) -> None:
+        """Commit what a quorum holds, if the newest of it is of this leader's term (Raft §5.4.2): what the library does
+        at its ticks, without a look at all of its timers."""
+        if quorum_index > self.commit_index and self.journal.term_at(quorum_index) == self.term:
+            self._SyncObj__raftCommitIndex = self._SyncObj__leaderCommitIndex = quorum_index
+
     def deliver(self, peer: str, message: LibraryMessage) -> None:
         """Give the library a message that the guard let through."""
-        self._messenger.deliver(self.nodes[peer], message)
+        self._SyncObj__onMessageReceived(self.nodes[peer], message)
 
     def connected(self, peer: str) -> None:
         """A connection is there."""
@@ -256,6 +256,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]
     def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
         self._SyncObj__newAppendEntriesTime = self._now() + self._settings.heartbeat_s
         self._owner.send_heartbeats()
+
+    def _SyncObj__getCurrentLogIndex(self) -> int:  # noqa: N802
+        return self.journal.last_index
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
         self._owner.apply_committed()

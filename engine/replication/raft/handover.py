@@ -54,7 +54,8 @@ class HandOver:
         self._until_s = self._disk_behind_since_s = None
 
     def step(self) -> None:
-        """Once a turn, on a leader: ask the follower that holds everything, or give the attempt up."""
+        """Once a tick, on a leader, and once a turn while it hands over: ask the follower that holds everything, or
+        give the attempt up."""
         self._watch_own_disk()
         if self._until_s is None:
             return

@@ -28,7 +28,7 @@ class RaftJournal(Journal):  # type: ignore[misc]
 
     def __init__(self, log: SegmentedLog, commit_index: Callable[[], int] = lambda: 0) -> None:
         """`commit_index` guards what is committed against truncation; see `follow_commit`."""
-        self._log = log
+        self._log, self._index = log, log.index
         self._commit_index = commit_index
 
     def follow_commit(self, commit_index: Callable[[], int]) -> None:
@@ -43,17 +43,17 @@ class RaftJournal(Journal):  # type: ignore[misc]
     @property
     def base_index(self) -> int:
         """The index just before the first record held; its term is known."""
-        return self._log.base_index
+        return self._index.base_index
 
     @property
     def last_index(self) -> int:
         """The newest record, durable or not."""
-        return self._log.last_index
+        return self._index.last_index
 
     @property
     def last_term(self) -> int:
         """Its term."""
-        return self._log.last_term
+        return self._index.last_term
 
     @property
     def durable_index(self) -> int:
@@ -63,11 +63,11 @@ class RaftJournal(Journal):  # type: ignore[misc]
     @property
     def log_bytes(self) -> int:
         """Bytes of all records held."""
-        return self._log.payload_bytes
+        return self._index.payload_bytes
 
     def term_at(self, log_index: int) -> int:
         """The term of a record, or of the base."""
-        return self._log.term_at(log_index)
+        return self._index.term_at(log_index)
 
     def entry_at(self, log_index: int) -> Entry:
         """One record, from memory or from the disk."""
@@ -117,9 +117,9 @@ class RaftJournal(Journal):  # type: ignore[misc]
 
     def add(self, command: Buffer, idx: int, term: int, checksum: int | None = None) -> None:
         """Append one record."""
-        if idx != self._log.last_index + 1:
+        if idx != self._index.last_index + 1:
             raise EngineStopped(
-                ExitCode.FAILED, f"record {idx} was to follow {self._log.last_index}: report this as a bug"
+                ExitCode.FAILED, f"record {idx} was to follow {self._index.last_index}: report this as a bug"
             )
         self._log.append(term, command, checksum)
 
@@ -145,18 +145,18 @@ class RaftJournal(Journal):  # type: ignore[misc]
     def __getitem__(self, item: int | slice) -> Row | list[Row]:
         """Rows by position from the base."""
         if item == -1:
-            return NO_COMMAND, self._log.last_index, self._log.last_term
+            return NO_COMMAND, self._index.last_index, self._index.last_term
         if isinstance(item, slice):
             return [self._row(position) for position in range(*item.indices(len(self)))]
         return self._row(item)
 
     def __len__(self) -> int:
         """Records held, and the base."""
-        return self._log.last_index - self._log.base_index + 1
+        return self._index.last_index - self._index.base_index + 1
 
     def _row(self, position: int) -> Row:
-        log_index = self._log.base_index + position
-        return NO_COMMAND, log_index, self._log.term_at(log_index)
+        log_index = self._index.base_index + position
+        return NO_COMMAND, log_index, self._index.term_at(log_index)
 
     def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
         """Not kept: after a start, what the store has applied is what is known to be committed."""

@@ -119,7 +119,7 @@ class RaftLog:
                 self._hashes,
                 stop=self._turns.halt,
                 turn_soon=self._turns.soon,
-                turn_after=self._turns.after,
+                call_later=self._turns.call_later,
             ),
         )
         self._core, self._journal, self._acks, self._installer = parts.core, parts.journal, parts.acks, parts.installer
@@ -200,27 +200,36 @@ class RaftLog:
     # One turn.
 
     def _advance(self) -> None:
-        if self._turns.take_tick() or self._core_has_work():
+        core = self._core
+        ticks = self._turns.take_tick() or core.campaign_due
+        if ticks:
             self._tick()
-        if self._core.is_leader:
-            self._lead()
+        else:
+            self._commit()
+        leads = core.is_leader
+        if leads:
+            self._lead(ticks)
             self._transport.flush()  # followers write while this replica does
         self._writes_in_turn = True
         self._journal.write_soon()
         self._writes_in_turn = False
-        ack = self._acks.due(self._core.term, self._journal.durable_index)
-        if ack is not None:
-            self._transport.send(*ack)
-        self._transport.flush()
+        if not leads:
+            self._acknowledge()
         self._tell()
 
-    def _core_has_work(self) -> bool:
-        """Whether the core would do something before the next tick: commit, hand over to the service, campaign. Most
-        turns only send or write, and looking at every timer costs more than that."""
+    def _commit(self) -> None:
+        """Commit, and hand over what is committed: all that the core would do between its ticks. Looking at its timers
+        in every turn costs more than most turns do."""
+        if self._core.is_leader:
+            self._core.commit(self._sender.quorum_index)
+        if self._hands_over:
+            self._applying.advance()
+
+    @property
+    def _hands_over(self) -> bool:
+        """Whether anything is committed and durable here that the service has not got."""
         core = self._core
-        commit_index = core.commit_index
-        commits = core.is_leader and self._sender.quorum_index > commit_index
-        return commits or core.applied_index < min(commit_index, self._journal.durable_index) or core.campaign_due
+        return core.applied_index < min(core.commit_index, self._journal.durable_index)
 
     def _tick(self) -> None:
         if self._turns.stalled():
@@ -229,7 +238,7 @@ class RaftLog:
         self._core.doTick(0)
         self._election.after_tick()
 
-    def _lead(self) -> None:
+    def _lead(self, ticks: bool) -> None:
         pending, journal, term = self._pending, self._journal, self._core.term
         if pending.has_barriers:
             if pending.barriers_need_record(journal.last_index):
@@ -237,7 +246,14 @@ class RaftLog:
             pending.place_barriers(journal.last_index, term)
         self._sender.send_records()
         self._snapshots_out.send_pieces(term)
-        self._hand_over.step()
+        if ticks or self._hand_over.active:
+            self._hand_over.step()
+
+    def _acknowledge(self) -> None:
+        ack = self._acks.due(self._core.term, self._journal.durable_index)
+        if ack is not None:
+            self._transport.send(*ack)
+        self._transport.flush()
 
     def _tell(self) -> None:
         """Callbacks run last: they may propose, stop, or ask for the status."""
@@ -292,11 +308,13 @@ class RaftLog:
     def _became_durable(self) -> None:
         if not self._turns.running:
             return
-        is_leader = self._core.is_leader
-        if is_leader:
+        core = self._core
+        if core.is_leader:
             self._sender.count_copies()
-        owes_ack = not (is_leader or self._writes_in_turn)  # the turn that writes acknowledges
-        if owes_ack or self._core_has_work():
+            has_work = self._sender.quorum_index > core.commit_index
+        else:
+            has_work = not self._writes_in_turn  # the turn that writes acknowledges
+        if has_work or self._hands_over:
             self._turns.soon()
 
     def _require_leading(self) -> None:

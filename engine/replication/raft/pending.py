@@ -74,7 +74,8 @@ class Pending:
             waiting = self._waiting.popleft()
             self._bytes -= waiting.size
             same = waiting.log_index == log_index and waiting.term == term
-            self._settled.extend((callback, log_index if same else None) for callback in waiting.callbacks)
+            for callback in waiting.callbacks:
+                self._settled.append((callback, log_index if same else None))
 
     def give_up(self) -> None:
         """This replica no longer leads, or is stopping: the fate of all that waits is unknown."""

@@ -1,7 +1,9 @@
-"""Who is told of a lone record first: as many followers as a quorum needs, the quicker ones; the others a moment later.
+"""Who is told of a lone record first: as many followers as a quorum needs, the quicker ones; the others with the next
+heartbeat.
 
 On a machine that replicas share, a follower for whom nobody waits takes the processor from those for whom somebody
-does (docs/decisions/0015). Records that come close behind each other, and large ones, go to all at once.
+does, and writing several records at once takes it hardly more than one (docs/decisions/0015). Records that come close
+behind each other, and large ones, go to all at once.
 """
 
 from collections.abc import Callable, Collection
@@ -9,23 +11,30 @@ from typing import Final
 
 LONE_BYTES_MAX: Final = 4096
 """A larger record goes to all at once: it takes long enough that the slower disk of two should not add to it."""
-OTHERS_AFTER_S: Final = 0.003
-"""The others are told so much later, whoever has answered by then."""
+FIRST_S_MAX: Final = 0.003
+"""If the record is not committed by then, the others are told too."""
 
 
 class Precedence:
     """One per replica; in use while it leads."""
 
-    def __init__(self, peers: Collection[str], *, turn_after: Callable[[float, Callable[[], None]], None]) -> None:
-        """`turn_after(seconds, before)` calls `before` in so many seconds, and asks for a turn."""
+    def __init__(
+        self,
+        peers: Collection[str],
+        *,
+        commit_index: Callable[[], int],
+        call_later: Callable[[float, Callable[[int], None], int], None],
+        turn_soon: Callable[[], None],
+    ) -> None:
+        """`call_later(seconds, callback, log_index)` is the loop's; `turn_soon` asks for a turn, in which what is put
+        off no longer is sent."""
         self._order = tuple(sorted(peers))
         self._needed = (len(self._order) + 1) // 2
         self.first = self._order[: self._needed]
         """The quicker followers, as many as commit a record together with this replica."""
-        self._turn_after = turn_after
+        self._commit_index, self._call_later, self._turn_soon = commit_index, call_later, turn_soon
         self._first_known_index = 0
         self._until_index = 0
-        self._is_timed = False
 
     def begin_term(self) -> None:
         """Nobody is told later than others by what another term left."""
@@ -42,14 +51,15 @@ class Precedence:
 
     def put_off(self, last_index: int) -> None:
         """Let the others wait for all up to `last_index`."""
-        self._until_index = last_index
-        if not self._is_timed:
-            self._is_timed = True
-            self._turn_after(OTHERS_AFTER_S, self._over)
+        if last_index > self._until_index:
+            self._until_index = last_index
+            self._call_later(FIRST_S_MAX, self._look_after, last_index)
 
     def puts_off(self, peer: str, last_index: int) -> bool:
         """Return whether a follower is to wait for what the log holds now."""
         return last_index <= self._until_index and peer not in self.first
 
-    def _over(self) -> None:
-        self._is_timed, self._until_index = False, 0
+    def _look_after(self, log_index: int) -> None:
+        if log_index > self._commit_index():
+            self._until_index = 0
+            self._turn_soon()

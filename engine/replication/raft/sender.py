@@ -43,9 +43,12 @@ NO_RUN: Final = Run(0, [], [], [], [])
 class Follower:
     """What the leader knows of one peer in this term."""
 
-    def __init__(self) -> None:
-        """Nothing yet."""
+    def __init__(self, next_index: int) -> None:
+        """Nothing yet; `next_index` is the next record to send to it."""
+        self.next_index = next_index
         self.match_index = 0
+        self.shown_index = -1
+        """The match that the library was shown; -1: none."""
         self.learner = False
         self.window: deque[Sent] = deque()
         self.window_bytes = 0
@@ -87,29 +90,30 @@ class Sender:
         self._run = NO_RUN
         self.quorum_index = 0
         """Up to here a quorum, this replica included, holds everything on its disks."""
-        self.followers: dict[str, Follower] = {peer: Follower() for peer in core.nodes}
+        self.followers: dict[str, Follower] = {peer: Follower(1) for peer in core.nodes}
 
     def begin_term(self) -> None:
         """This replica was just elected: nothing is known of anyone."""
-        self._run = NO_RUN
+        self._run, self.quorum_index = NO_RUN, 0
         self._precedence.begin_term()
         for peer in self.followers:
-            self.followers[peer] = Follower()
+            self.followers[peer] = Follower(self._journal.last_index + 1)
 
     def connection_changed(self, peer: str) -> None:
         """What was on its way to `peer` is lost. What it held counts again once it says so: it may come back with
         another disk, in the same term."""
-        self.followers[peer] = Follower()
+        self.followers[peer] = Follower(self.followers[peer].next_index)
         self.count_copies()
 
     def send_records(self) -> None:
-        """Fill every window: the end of a turn. For a lone record, those of the quicker followers first."""
+        """Fill every window: the end of a turn. A lone record goes to the quicker followers first."""
         last_index = self._journal.last_index
         if self._is_lone(last_index):
             self._precedence.put_off(last_index)
         for peer in list(self._transport.peers()):
-            while not self._precedence.puts_off(peer, last_index) and self._send_next(peer, last_index):
-                pass
+            if self.followers[peer].next_index <= last_index and not self._precedence.puts_off(peer, last_index):
+                while self._send_next(peer, last_index):
+                    pass
 
     def send_heartbeats(self) -> None:
         """Records where there are any for the window, an empty append elsewhere."""
@@ -126,32 +130,36 @@ class Sender:
             core.heard_from(peer)
         if ack.reset:
             follower.forget_window()
-            core.set_next_index(peer, min(ack.next_index, self._journal.last_index + 1))
+            follower.next_index = min(ack.next_index, self._journal.last_index + 1)
         elif ack.success:
             follower.acknowledged(ack.next_index - 1)
             if not ack.learner:
                 self._precedence.holds(peer, ack.next_index - 1, self._journal.last_index)
-            core.set_next_index(peer, max(core.next_index(peer), ack.next_index))
-            self._promote(peer, follower)
+            follower.next_index = max(follower.next_index, ack.next_index)
+            if follower.learner:
+                self._promote(peer, follower)
             self.count_copies()
 
     def holds_snapshot(self, peer: str, log_index: int) -> None:
         """A follower installed a snapshot: go on behind it."""
         self.followers[peer].forget_window()
-        self._core.set_next_index(peer, min(log_index, self._journal.last_index) + 1)
+        self.followers[peer].next_index = min(log_index, self._journal.last_index) + 1
 
     def count_copies(self) -> None:
         """Show the library each match, but none beyond the index that a durable quorum has reached."""
         voters = [0 if follower.learner else follower.match_index for follower in self.followers.values()]
         copies = sorted([self._journal.durable_index, *voters], reverse=True)
         self.quorum_index = quorum_index = copies[len(copies) // 2]
-        for peer, match_index in zip(self.followers, voters, strict=True):
-            self._core.show_match(peer, min(match_index, quorum_index))
+        for (peer, follower), match_index in zip(self.followers.items(), voters, strict=True):
+            shown_index = min(match_index, quorum_index)
+            if shown_index != follower.shown_index:
+                follower.shown_index = shown_index
+                self._core.show_match(peer, shown_index)
 
     def ack_changes_nothing(self, peer: str, ack: Ack) -> bool:
         """Whether nothing follows from an ack that was taken: nothing to commit, and nothing to send."""
         is_plain = ack.success and not ack.reset and not ack.learner
-        is_sent = self._core.next_index(peer) > self._journal.last_index
+        is_sent = self.followers[peer].next_index > self._journal.last_index
         return is_plain and is_sent and self.quorum_index <= self._core.commit_index
 
     def most_advanced(self, peers: Collection[str]) -> str | None:
@@ -178,19 +186,15 @@ class Sender:
     def _promote(self, peer: str, follower: Follower) -> None:
         """A learner that holds all that a quorum without it has committed in this term may vote."""
         commit_index = self._core.commit_index
-        if (
-            follower.learner
-            and follower.match_index >= commit_index
-            and self._journal.term_at(commit_index) == self._core.term
-        ):
+        if follower.match_index >= commit_index and self._journal.term_at(commit_index) == self._core.term:
             self._transport.send(peer, Promote(self._core.term, commit_index))
 
     def _send_next(self, peer: str, last_index: int, state_hash: tuple[int, bytes] = (0, b"")) -> bool:
         """Send one append with records, if there are any and the window has room."""
-        first = self._core.next_index(peer)
+        journal, follower = self._journal, self.followers[peer]
+        first = follower.next_index
         if first > last_index:
             return False
-        journal, follower = self._journal, self.followers[peer]
         room = self._settings.window_bytes_max - follower.window_bytes
         if room <= 0:
             return False
@@ -201,7 +205,7 @@ class Sender:
             return False
         count, size = journal.run_from(first, APPEND_RECORDS_MAX, min(APPEND_BYTES_MAX, room))
         self._send_append(peer, count, state_hash)
-        self._core.set_next_index(peer, first + count)
+        follower.next_index = first + count
         follower.window.append(Sent(first + count - 1, size))
         follower.window_bytes += size
         return True
@@ -209,7 +213,7 @@ class Sender:
     def _send_append(self, peer: str, count: int, state_hash: tuple[int, bytes]) -> None:
         """Without a known record before it (a snapshot is due), the append is a heartbeat that will be rejected."""
         journal, core = self._journal, self._core
-        previous = max(core.next_index(peer) - 1, journal.base_index)
+        previous = max(self.followers[peer].next_index - 1, journal.base_index)
         run = self._run_of(previous + 1, count)
         described = (run.terms, run.lengths, run.checksums)
         message = Append(core.term, core.commit_index, previous, journal.term_at(previous), *described, *state_hash)

@@ -45,9 +45,9 @@ class Turns:
             self._due = True
             self._loop.call_soon(self._turn)
 
-    def after(self, seconds: float, before: Callable[[], None]) -> None:
-        """Call `before` in so many seconds, and ask for a turn."""
-        self._loop.call_later(seconds, self._awaited, before)
+    def call_later(self, seconds: float, callback: Callable[[int], None], log_index: int) -> None:
+        """Call `callback(log_index)` in so many seconds."""
+        self._loop.call_later(seconds, callback, log_index)
 
     def end(self) -> None:
         """Take no more turns."""
@@ -79,10 +79,6 @@ class Turns:
         """Halt for what no state of a group explains."""
         words = f"the replicated log met a state it cannot be in ({error!r}): report this"
         self.halt(EngineStopped(ExitCode.FAILED, words))
-
-    def _awaited(self, before: Callable[[], None]) -> None:
-        before()
-        self.soon()
 
     def _turn(self) -> None:
         self._due = False

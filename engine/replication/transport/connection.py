@@ -15,6 +15,7 @@ from engine.replication.transport.frames import (
     PREFIX,
     Buffer,
     FrameRefused,
+    Prefix,
     decode_header,
     encode_frame,
     parse_prefix,
@@ -63,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         self.paused = False
         self.heard_at_s = 0.0
         self._owner = owner
+        self._now = asyncio.get_running_loop().time
         self._socket: asyncio.Transport | None = None
         self._small = memoryview(bytearray(RECEIVE_BYTES))
         self._filled = 0
@@ -76,7 +78,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._socket = cast(asyncio.Transport, transport)
-        self._heard()
+        self.heard_at_s = self._now()
         self._socket.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._owner.made(self)
 
@@ -101,7 +103,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes arrived."""
-        self._heard()
+        self.heard_at_s = self._now()
         try:
             if self._large is None:
                 self._filled += nbytes
@@ -169,19 +171,17 @@ class Connection(asyncio.BufferedProtocol):
 
     # Within.
 
-    def _heard(self) -> None:
-        self.heard_at_s = asyncio.get_running_loop().time()
-
     def _take_frames(self) -> None:
         start = 0
         while self._filled - start >= PREFIX.size and not self._closing:
             length_max = HELLO_BYTES_MAX if self.peer is None else FRAME_BYTES_MAX
-            end = start + PREFIX.size + parse_prefix(self._small, start, length_max).length
+            prefix = parse_prefix(self._small, start, length_max)
+            end = start + PREFIX.size + prefix.length
             if end > self._filled:
                 if end - start > LARGE_FRAME_BYTES:
                     return self._begin_large(start, end)
                 break
-            self._handle(memoryview(bytes(self._small[start:end])))
+            self._handle(memoryview(bytes(self._small[start:end])), prefix)
             start = end
         return self._keep_rest(start)
 
@@ -201,10 +201,9 @@ class Connection(asyncio.BufferedProtocol):
         self._large_filled += nbytes
         if self._large is not None and self._large_filled == len(self._large):
             frame, self._large = self._large, None
-            self._handle(frame)
+            self._handle(frame, parse_prefix(frame, 0, FRAME_BYTES_MAX))
 
-    def _handle(self, frame: memoryview) -> None:
-        prefix = parse_prefix(frame, 0, FRAME_BYTES_MAX)
+    def _handle(self, frame: memoryview, prefix: Prefix) -> None:
         header_end = PREFIX.size + prefix.header_length
         message = decode_header(frame[PREFIX.size : header_end], prefix)
         if self.peer is None:
