@@ -235,6 +235,8 @@ class RaftLog:
         if self._turns.stalled():
             self._core.postpone_campaign(AFTER_STALL_S)
         self._election.before_tick()
+        if self._core.is_leader:
+            self._sender.before_tick()
         self._core.doTick(0)
         self._election.after_tick()
 

@@ -47,9 +47,9 @@ class Follower:
         """Nothing yet; `next_index` is the next record to send to it."""
         self.next_index = next_index
         self.match_index = 0
-        self.shown_index = -1
-        """The match that the library was shown; -1: none."""
         self.learner = False
+        self.answered = False
+        """Whether it did, as a voter, since the library was last shown what is known."""
         self.window: deque[Sent] = deque()
         self.window_bytes = 0
 
@@ -124,10 +124,9 @@ class Sender:
 
     def acknowledged(self, peer: str, ack: Ack) -> None:
         """A follower answered in this term."""
-        follower, core = self.followers[peer], self._core
+        follower = self.followers[peer]
         follower.learner = ack.learner
-        if not ack.learner:
-            core.heard_from(peer)
+        follower.answered |= not ack.learner
         if ack.reset:
             follower.forget_window()
             follower.next_index = min(ack.next_index, self._journal.last_index + 1)
@@ -146,15 +145,20 @@ class Sender:
         self.followers[peer].next_index = min(log_index, self._journal.last_index) + 1
 
     def count_copies(self) -> None:
-        """Show the library each match, but none beyond the index that a durable quorum has reached."""
-        voters = [0 if follower.learner else follower.match_index for follower in self.followers.values()]
-        copies = sorted([self._journal.durable_index, *voters], reverse=True)
-        self.quorum_index = quorum_index = copies[len(copies) // 2]
-        for (peer, follower), match_index in zip(self.followers.items(), voters, strict=True):
-            shown_index = min(match_index, quorum_index)
-            if shown_index != follower.shown_index:
-                follower.shown_index = shown_index
-                self._core.show_match(peer, shown_index)
+        """Find out how far a durable quorum is."""
+        copies = [0 if follower.learner else follower.match_index for follower in self.followers.values()]
+        copies.append(self._journal.durable_index)
+        copies.sort(reverse=True)
+        self.quorum_index = copies[len(copies) // 2]
+
+    def before_tick(self) -> None:
+        """Show the library who answered, and each match, but none beyond what a durable quorum has reached."""
+        for peer, follower in self.followers.items():
+            match_index = 0 if follower.learner else follower.match_index
+            self._core.show_match(peer, min(match_index, self.quorum_index))
+            if follower.answered:
+                follower.answered = False
+                self._core.heard_from(peer)
 
     def ack_changes_nothing(self, peer: str, ack: Ack) -> bool:
         """Whether nothing follows from an ack that was taken: nothing to commit, and nothing to send."""
