@@ -65,6 +65,8 @@ async def post_until_closed(client: GroupClient, request: bytes, deadline_s: flo
 
 
 def _has_open_items(answer: PostTransfersResponse) -> bool:
+    if not answer.faults and not answer.results:
+        return False
     statuses = [one.status for one in answer.faults]
     statuses += [one.fault for one in answer.results if one.WhichOneof("answer") == "fault"]
     found = [faults.fault_of(status) for status in statuses]

@@ -19,11 +19,8 @@ class Placement:
         self.group_of_slot: npt.NDArray[np.uint16] = np.array(group_of_slots(settings), np.uint16)
         """Shape (4096,)."""
         self.groups = sorted(set(self.group_of_slot.tolist()))
-
-    @property
-    def single(self) -> int | None:
+        self.single: int | None = self.groups[0] if len(self.groups) == 1 else None
         """The group that owns every slot, if one does: then nothing needs to be placed."""
-        return self.groups[0] if len(self.groups) == 1 else None
 
     def groups_of_ids(self, ids: Sequence[bytes]) -> npt.NDArray[np.uint16]:
         """Return the group of each 16-byte account id, shape (n,); an id of another length goes to the first group,

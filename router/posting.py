@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Final
 
 import numpy as np
@@ -52,16 +53,19 @@ class Posting:
         """Serve StreamTransfers; raises `CallFailed`."""
         caller, default_ms = caller_of(context), self._limits.post_deadline_ms_default
 
-        async def post_one(numbered: NumberedBatch) -> bytes:
+        def post_one(numbered: NumberedBatch) -> Awaitable[bytes]:
             deadline_s = time.monotonic() + (numbered.timeout_ms or default_ms) / 1000
-            return await self._post(numbered.batch, deadline_s, caller)
+            return self._post(numbered.batch, deadline_s, caller)
 
         await streams.serve(context, post_one)
 
-    async def _post(self, request: bytes, deadline_s: float, caller: Metadata) -> bytes:
+    def _post(self, request: bytes, deadline_s: float, caller: Metadata) -> Awaitable[bytes]:
         single = self._directory.placement.single
         if single is not None:
-            return await post_until_closed(self._directory.client(single), request, deadline_s, caller)
+            return post_until_closed(self._directory.client(single), request, deadline_s, caller)
+        return self._post_over_groups(request, deadline_s, caller)
+
+    async def _post_over_groups(self, request: bytes, deadline_s: float, caller: Metadata) -> bytes:
         batch = read_batch(request)
         refuse_commands(batch.words)
         found = faults_in(batch.words, batch.faults)

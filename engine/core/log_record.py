@@ -76,13 +76,12 @@ def encode_log_record(
     kind: RecordKind, rows: bytes | memoryview, *, timestamp_ns: int, callers: list[Caller], extra: bytes = b""
 ) -> bytes:
     """Build the bytes of one record from packed rows (n x 128 bytes)."""
-    names = [caller.identity.encode() for caller in callers]
-    table = b"".join(
-        CALLER.pack(c.first_row, c.rows, min(c.attempt, 0xFFFF), len(name), 0, c.first_seen_ns)
-        for c, name in zip(callers, names, strict=True)
-    )
-    joined = b"".join(names)
-    padding = -(len(table) + len(joined)) % 8
+    table, names = bytearray(), bytearray()
+    for first_row, count, identity, first_seen_ns, attempt in callers:
+        name = identity.encode()
+        names += name
+        table += CALLER.pack(first_row, count, min(attempt, 0xFFFF), len(name), 0, first_seen_ns)
+    padding = -(len(table) + len(names)) % 8
     header = HEADER.pack(
         0,
         FORMAT_VERSION,
@@ -90,16 +89,16 @@ def encode_log_record(
         len(rows) // RECORD_BYTES,
         timestamp_ns,
         len(callers),
-        len(joined),
+        len(names),
         padding,
         len(extra),
         0,
     )
-    pieces = (header[8:], table, joined, bytes(padding), rows, extra)
-    checksum = xxhash.xxh3_64()
-    for piece in pieces:  # piece by piece, because joining them first would copy the rows twice
-        checksum.update(piece)
-    return b"".join((checksum.intdigest().to_bytes(8, "little"), *pieces))
+    preamble = header[8:] + table + names + bytes(padding)
+    checksum = xxhash.xxh3_64(preamble)
+    checksum.update(rows)  # piece by piece, because joining them first would copy the rows twice
+    checksum.update(extra)
+    return b"".join((checksum.intdigest().to_bytes(8, "little"), preamble, rows, extra))
 
 
 def decode_log_record(data: bytes | bytearray | memoryview) -> LogRecord:

@@ -47,7 +47,10 @@ def post_response(answered: Answered, *, is_packed: bool) -> bytes:
         return PostTransfersResponse(
             results=transfer_results(answered), log_indexes=log_indexes(answered.log_indexes)
         ).SerializeToString()
-    rest = b"".join(_packed_log_index(group, index) for group, index in answered.log_indexes if index)
+    rest = b""
+    for group, index in answered.log_indexes:
+        if index:
+            rest += _packed_log_index(group, index)
     if answered.faults:
         faults = [ItemFault(index=fault.item or 0, status=status_of(fault)) for fault in answered.faults]
         rest += PostTransfersResponse(faults=faults).SerializeToString()
@@ -58,8 +61,8 @@ def post_response(answered: Answered, *, is_packed: bool) -> bytes:
 
 def _packed_log_index(group: int, log_index: int) -> bytes:
     """Serialise one `log_indexes` field by hand: it is in every answer, and building messages costs more."""
-    body = b"".join((b"\x08", encode_varint(group), b"\x10", encode_varint(log_index)))
-    return b"".join((_LOG_INDEXES_TAG, encode_varint(len(body)), body))
+    body = b"\x08" + encode_varint(group) + b"\x10" + encode_varint(log_index)
+    return _LOG_INDEXES_TAG + encode_varint(len(body)) + body
 
 
 def log_indexes(pairs: Iterable[tuple[int, int]]) -> list[GroupLogIndex]:

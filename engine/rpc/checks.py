@@ -23,7 +23,7 @@ def faults_in(words: Words, unreadable: list[Fault]) -> list[Fault]:
     former spread over their chains.
     """
     codes = faults_of(words)
-    items = np.flatnonzero(codes)
+    (items,) = codes.nonzero()
     if not len(items):
         return unreadable
     found = {int(item): _told(codes, int(item)) for item in items} | {fault.item or 0: fault for fault in unreadable}

@@ -67,8 +67,12 @@ class GroupClient:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 raise CallFailed(self._out_of_time(unknown))
+            timeout_s = min(left_s, ATTEMPT_S_MAX)
+            link = None if self._links is None else self._links.ready(self._leader, method)
             try:
-                return await self._attempt(method, request, min(left_s, ATTEMPT_S_MAX), metadata)
+                if link is not None:
+                    return await link.call(method, request, timeout_s, metadata)
+                return await self.call_replica(self._leader, method, request, timeout_s, metadata)
             except grpc.aio.AioRpcError as error:
                 fault = faults.fault_of_error(error)
             except LinkFailed as failed:
@@ -80,12 +84,6 @@ class GroupClient:
             if not moved:
                 await asyncio.sleep(min(pause_s, max(0.0, deadline_s - time.monotonic())))
                 pause_s = min(pause_s * 2, PAUSE_S_MAX)
-
-    async def _attempt(self, method: str, request: bytes, timeout_s: float, metadata: Metadata) -> bytes:
-        link = None if self._links is None else self._links.ready(self._leader, method)
-        if link is not None:
-            return await link.call(method, request, timeout_s, metadata)
-        return await self.call_replica(self._leader, method, request, timeout_s, metadata)
 
     async def call_replica(
         self, address: str, method: str, request: bytes, timeout_s: float, metadata: Metadata = ()

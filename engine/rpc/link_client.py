@@ -130,14 +130,14 @@ class _Link(FrameProtocol):
 
     def frame(self, frame: memoryview) -> None:
         """Hand an answer to whom it belongs."""
-        call, kind, data = decode_answer(frame)
-        waiting = self._waiting.pop(call, None)
+        answer = decode_answer(frame)
+        waiting = self._waiting.pop(answer.call, None)
         if waiting is None or waiting.done():
             return
-        if kind is Kind.ANSWER:
-            waiting.set_result(data)
+        if answer.kind is Kind.ANSWER:
+            waiting.set_result(answer.data)
         else:
-            waiting.set_exception(LinkFailed(fault_of(Status.FromString(data))))
+            waiting.set_exception(LinkFailed(fault_of(Status.FromString(answer.data))))
 
     def broken(self, reason: str) -> None:
         """The address is somebody else's."""

@@ -14,9 +14,9 @@ The requests and answers are those of gRPC, byte for byte; gRPC serves the same 
 import asyncio
 import socket
 import struct
-from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final, NamedTuple, cast
+from functools import lru_cache
+from typing import Final, cast
 
 import msgspec
 import numpy as np
@@ -37,7 +37,10 @@ SOCKET_BUFFER_BYTES: Final = 4 << 20
 UNANSWERED_MS_MAX: Final = 5000
 """What the other machine's kernel has not acknowledged for so long: the machine is gone."""
 
-Metadata = Sequence[tuple[str, str | bytes]]
+METADATA_KEPT: Final = 256
+"""A router says the same beside each request of a caller; of so many both sides know the bytes."""
+
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 GREETING: Final = struct.Struct("<8sI32s")
 _ALIGNMENT: Final = 8
@@ -46,7 +49,7 @@ _LENGTH: Final = struct.Struct("<I")
 _REQUEST: Final = struct.Struct("<IIBHI")
 _ANSWER: Final = struct.Struct("<IIB")
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...]).decode
+_decode: Final = lru_cache(METADATA_KEPT)(msgspec.msgpack.Decoder(tuple[tuple[str, str], ...]).decode)
 
 
 class LinkBroken(ValueError):
@@ -60,7 +63,10 @@ class Kind(IntEnum):
     FAULT = 1
 
 
-class Request(NamedTuple):
+_KINDS: Final = tuple(Kind)
+
+
+class Request(msgspec.Struct, frozen=True):
     """A call as it arrives."""
 
     call: int
@@ -70,7 +76,7 @@ class Request(NamedTuple):
     data: memoryview
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """What came back of a call."""
 
     call: int
@@ -85,7 +91,7 @@ def greeting(cluster_id: str, group: int) -> bytes:
 
 def encode_request(call: int, method: int, left_ms: int, metadata: Metadata, data: bytes) -> bytes:
     """Return the head of a request; `data` goes behind it as it is. Only metadata of text travels."""
-    encoded = _encode([pair for pair in metadata if isinstance(pair[1], str)]) if metadata else b""
+    encoded = _encoded(metadata)
     length = _REQUEST.size - _LENGTH.size + len(encoded) + len(data)
     return _REQUEST.pack(length, call, method, len(encoded), left_ms) + encoded
 
@@ -102,7 +108,7 @@ def decode_request(frame: memoryview) -> Request:
     _, call, method, metadata_bytes, left_ms = _REQUEST.unpack_from(frame)
     data_at = _REQUEST.size + metadata_bytes
     try:
-        metadata = _decode(frame[_REQUEST.size : data_at]) if metadata_bytes else ()
+        metadata: Metadata = _decode(bytes(frame[_REQUEST.size : data_at])) if metadata_bytes else ()
     except msgspec.DecodeError as error:
         raise LinkBroken(f"a request's metadata cannot be read: {error}") from error
     return Request(call, method, left_ms, metadata, frame[data_at:])
@@ -118,9 +124,14 @@ def decode_answer(frame: memoryview) -> Answer:
     if len(frame) < _ANSWER.size:
         raise LinkBroken(f"an answer of {len(frame)} bytes is shorter than its head")
     _, call, kind = _ANSWER.unpack_from(frame)
-    if kind not in {Kind.ANSWER, Kind.FAULT}:
+    if kind >= len(_KINDS):
         raise LinkBroken(f"an answer of kind {kind} is of another release")
-    return Answer(call, Kind(kind), bytes(frame[_ANSWER.size :]))
+    return Answer(call, _KINDS[kind], bytes(frame[_ANSWER.size :]))
+
+
+@lru_cache(METADATA_KEPT)
+def _encoded(metadata: Metadata) -> bytes:
+    return _encode([pair for pair in metadata if isinstance(pair[1], str)]) if metadata else b""
 
 
 class FrameProtocol(asyncio.BufferedProtocol):
@@ -162,10 +173,13 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def write(self, head: bytes, data: bytes) -> None:
         """Send one frame."""
-        if self._transport is not None:
-            self._transport.write(head + data if len(data) <= LARGE_FRAME_BYTES else head)
-            if len(data) > LARGE_FRAME_BYTES:
-                self._transport.write(data)
+        if self._transport is None:
+            return
+        if len(data) <= LARGE_FRAME_BYTES:
+            self._transport.write(head + data)
+        else:
+            self._transport.write(head)
+            self._transport.write(data)
 
     def close(self) -> None:
         """Close once what was written has left."""
@@ -237,7 +251,11 @@ class FrameProtocol(asyncio.BufferedProtocol):
                 break
             self.frame(memoryview(bytes(self._small[at : at + size])))
             at += size
-        return self._keep_rest(at)
+        rest = self._filled - at
+        if at and rest:
+            self._small[:rest] = bytes(self._small[at : self._filled])
+        self._filled = rest
+        return None
 
     def _take_greeting(self) -> int:
         if self._filled < GREETING.size:
@@ -247,12 +265,6 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._greeted = True
         self.greeted()
         return GREETING.size
-
-    def _keep_rest(self, at: int) -> None:
-        rest = self._filled - at
-        if at and rest:
-            self._small[:rest] = bytes(self._small[at : self._filled])
-        self._filled = rest
 
     def _begin_large(self, at: int, size: int) -> None:
         room = np.empty(size + _ALIGNMENT, np.uint8)  # not a bytearray: that would be filled with zeros first

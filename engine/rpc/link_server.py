@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from engine.config import split_address
 from engine.exit_codes import EngineStopped, ExitCode
@@ -20,7 +20,7 @@ from engine.rpc.link_frames import (
     encode_answer,
     request_data_at,
 )
-from engine.rpc.server import Calls, Context, Unary
+from engine.rpc.server import Calls, Unary
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -33,12 +33,14 @@ PACKED_FIELD_HEAD_BYTES: Final = 4
 class LinkContext:
     """What a servicer asks of a call that came by link."""
 
-    def __init__(self, request: Request, arrived_s: float, peer: str) -> None:
-        self._until_s, self._metadata, self._peer = arrived_s + request.left_ms / 1000, request.metadata, peer
+    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop, peer: str) -> None:
+        self._loop, self._metadata, self._peer = loop, request.metadata, peer
+        self._until_s = loop.time() + request.left_ms / 1000
 
     def time_remaining(self) -> float:
         """Seconds until the caller's deadline."""
-        return max(0.0, self._until_s - asyncio.get_running_loop().time())
+        left_s = self._until_s - self._loop.time()
+        return left_s if left_s > 0.0 else 0.0
 
     def invocation_metadata(self) -> Metadata:
         """What the caller said beside the request."""
@@ -49,13 +51,17 @@ class LinkContext:
         return self._peer
 
 
+_Method: TypeAlias = Callable[[memoryview, LinkContext], Awaitable[bytes]]
+
+
 class LinkServer:
     """Serves some methods on one address, or nowhere without one."""
 
     def __init__(self, address: str | None, greets_with: bytes, methods: Mapping[str, Unary], calls: Calls) -> None:
         """Nothing listens before `start`. `methods` raise `CallFailed`, and no other way of failing."""
         self._address, self.greets_with, self.calls = address, greets_with, calls
-        self.methods = tuple(methods[name] for name in METHODS)
+        # Whoever reads a request takes a buffer for bytes, and a link has all of gRPC's context that is asked.
+        self.methods = tuple(cast(_Method, methods[name]) for name in METHODS)
         self.links: set[_Link] = set()
         self._server: asyncio.Server | None = None
 
@@ -151,19 +157,16 @@ class _Link(FrameProtocol):
             return
         if request.method >= len(self._server.methods) or request.call in self._calls:
             raise LinkBroken(f"call {request.call} asks for method {request.method}: it is of another release")
-        context = LinkContext(request, self._loop.time(), self._peer)
+        context = LinkContext(request, self._loop, self._peer)
         behaviour = self._server.methods[request.method]
         self._calls[request.call] = self._loop.create_task(self._serve(request, behaviour, context))
 
-    async def _serve(
-        self, request: Request, behaviour: Callable[[bytes, Context], Awaitable[bytes]], context: LinkContext
-    ) -> None:
+    async def _serve(self, request: Request, behaviour: _Method, context: LinkContext) -> None:
         kind = Kind.FAULT
         try:
             self._server.calls.enter()
             try:
-                # Whoever reads a request takes a buffer for bytes, and a link has all of gRPC's context that is asked.
-                data = await behaviour(cast(bytes, request.data), cast(Context, context))
+                data = await behaviour(request.data, context)
                 kind = Kind.ANSWER
             finally:
                 self._server.calls.leave()

@@ -5,9 +5,11 @@ A batch counts as a call would: against the bound of calls, with the caller's ow
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from engine.rpc.batch import encode_varint, read_fields
@@ -39,10 +41,11 @@ LATE_S_MAX: Final = 0.1
 _NUMBER_TAG: Final = 0x08
 _BATCH_TAG: Final = 0x12
 _TIMEOUT_MS_TAG: Final = 0x18
+_TAGS: Final = frozenset({_NUMBER_TAG, _BATCH_TAG, _TIMEOUT_MS_TAG})
 _RESULTS_TAG: Final = b"\x12"
 
 
-class NumberedBatch(NamedTuple):
+class NumberedBatch(msgspec.Struct, frozen=True):
     """One message of the stream."""
 
     number: int
@@ -96,11 +99,15 @@ class _Stream:
         self._context, self._post, self._calls, self._in_flight_max = context, post, calls, in_flight_max
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.Task[None]
+        """The task that was made last: it reads a batch while `_is_reading`, then answers it."""
+        self._late: set[asyncio.Task[None]] = set()
+        """The tasks that were cancelled because their batch's time is over."""
         self._in_flight = 0
-        self._is_reading = self._is_read = self._is_ending = False
+        self._is_reading = self._is_read = self._is_ending = self._is_over = self._is_writing = False
+        self._unwritten: deque[bytes] = deque()
         self._failure: CallFailed | None = None
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self._writing = asyncio.Lock()
 
     async def serve(self) -> None:
         """Return once the caller has sent its last batch, or `end` was called, and all are answered."""
@@ -109,6 +116,7 @@ class _Stream:
         try:
             await self._over
         finally:
+            self._is_over = True
             for task in self._tasks:
                 task.cancel()
         if self._failure is not None:
@@ -120,98 +128,116 @@ class _Stream:
         self._look_for_end()
 
     def _read_on(self) -> None:
-        if self._is_reading or self._is_read or self._over.done() or self._in_flight >= self._in_flight_max:
+        if self._is_reading or self._is_read or self._is_over or self._in_flight >= self._in_flight_max:
             return
         self._is_reading = True
-        task = self._loop.create_task(self._take())
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        self._reader = self._loop.create_task(self._take())
+        self._tasks.add(self._reader)
 
     async def _take(self) -> None:
         """Read a batch and answer it."""
-        data = await self._context.read()
-        self._is_reading = False
-        numbered = self._read(data)
-        if numbered is None:
-            self._is_read = True
-            return
-        self._in_flight += 1
-        self._read_on()
+        task = self._reader
         try:
-            answer = await self._answer(numbered)
-            async with self._writing:  # gRPC takes one write at a time
-                await self._context.write(answer)
+            data = await self._context.read()
+            self._is_reading = False
+            numbered = self._read(data) if isinstance(data, bytes) else None  # else gRPC's mark of the end
+            if numbered is None:
+                self._is_read = True
+                self._look_for_end()
+                return
+            self._in_flight += 1
+            self._read_on()
+            await self._write(await self._answer(numbered, task))
+        except Exception as error:
+            LOG.debug("a stream's caller is gone", exc_info=error)  # gRPC could not read from it, or write to it
+            self._is_read = self._is_ending = True
+            self._in_flight = 0
+            self._look_for_end()
         finally:
-            self._in_flight -= 1
+            self._tasks.discard(task)
 
-    def _read(self, data: object) -> NumberedBatch | None:
-        """Return a message read; None at the end, which is also behind a message without a number to answer by."""
-        if not isinstance(data, bytes):  # gRPC's mark of the end
-            return None
+    async def _write(self, answer: bytes) -> None:
+        """Send an answer, and those that come meanwhile: gRPC takes one write at a time."""
+        self._unwritten.append(answer)
+        if self._is_writing:
+            return
+        self._is_writing = True
+        try:
+            while self._unwritten:
+                await self._context.write(self._unwritten.popleft())
+                self._in_flight -= 1
+                self._read_on()
+        finally:
+            self._is_writing = False
+        self._look_for_end()
+
+    def _read(self, data: bytes) -> NumberedBatch | None:
+        """Return a message read; None for one without a number to answer by, which ends the stream."""
         try:
             return read_numbered_batch(data)
         except CallFailed as failed:
             self._failure = failed
             return None
 
-    async def _answer(self, numbered: NumberedBatch) -> bytes:
+    async def _answer(self, numbered: NumberedBatch, task: "asyncio.Task[None]") -> bytes:
+        expiry: asyncio.TimerHandle | None = None
+        if numbered.timeout_ms:  # `asyncio.timeout` would cost several times as much
+            expiry = self._loop.call_later(numbered.timeout_ms / 1000 + LATE_S_MAX, self._give_up, task)
         try:
             if self._is_ending:
                 raise CallFailed(_STOPPING)
             self._calls.enter()
             try:
-                async with asyncio.timeout(numbered.timeout_ms / 1000 + LATE_S_MAX if numbered.timeout_ms else None):
-                    return _with_results(numbered.number, await self._post(numbered))
+                return _with_results(numbered.number, await self._post(numbered))
             finally:
                 self._calls.leave()
         except CallFailed as failed:
             return _with_fault(numbered.number, failed.fault)
+        except asyncio.CancelledError:
+            if task not in self._late or task.uncancel():
+                raise
+            self._late.remove(task)
+            return _with_fault(numbered.number, deadline_passed(_TOO_LATE, logged=Logged.UNKNOWN))
         except TimeoutError:
             return _with_fault(numbered.number, deadline_passed(_TOO_LATE, logged=Logged.UNKNOWN))
         except Exception:
             LOG.exception("a batch of a stream failed")
             return _with_fault(numbered.number, fate_unknown("the server met a bug; ask again with the same ids"))
+        finally:
+            if expiry is not None:
+                expiry.cancel()
 
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            LOG.debug("a stream's caller is gone", exc_info=error)  # gRPC could not read from it, or write to it
-            self._is_read = self._is_ending = True
-            self._in_flight = 0
-        self._read_on()
-        self._look_for_end()
+    def _give_up(self, task: "asyncio.Task[None]") -> None:
+        """A batch's time is over."""
+        self._late.add(task)
+        task.cancel()
 
     def _look_for_end(self) -> None:
-        if (self._is_read or self._is_ending) and not self._in_flight and not self._over.done():
+        if (self._is_read or self._is_ending) and not self._in_flight and not self._is_over:
+            self._is_over = True
             self._over.set_result(None)
 
 
 def read_numbered_batch(data: bytes) -> NumberedBatch:
     """Read one message without parsing the batch; raises `CallFailed` (INVALID_ARGUMENT)."""
-    fields = read_fields(data, {_NUMBER_TAG, _BATCH_TAG, _TIMEOUT_MS_TAG})
+    fields = read_fields(data, _TAGS)
     if fields is not None:
-        number, batch, timeout_ms = (
-            fields.get(_NUMBER_TAG, 0),
-            fields.get(_BATCH_TAG, b""),
-            fields.get(_TIMEOUT_MS_TAG, 0),
-        )
-        if isinstance(number, int) and not isinstance(batch, int) and isinstance(timeout_ms, int):
-            return _numbered(number & (1 << 64) - 1, bytes(batch), timeout_ms & (1 << 32) - 1)
+        numbers, pieces = fields
+        number, timeout_ms = numbers.get(_NUMBER_TAG, 0), numbers.get(_TIMEOUT_MS_TAG, 0) & (1 << 32) - 1
+        batch = bytes(pieces.get(_BATCH_TAG, b""))
+        return NumberedBatch(number & (1 << 64) - 1, batch, min(timeout_ms, TIMEOUT_MS_MAX))
     try:
         request = StreamTransfersRequest.FromString(data)
     except DecodeError as error:
         message = "a message of the stream is not a StreamTransfersRequest"
         raise CallFailed(invalid(Reason.BATCH_UNREADABLE, message)) from error
-    return _numbered(request.batch_number, request.batch.SerializeToString(), request.timeout_ms)
-
-
-def _numbered(number: int, batch: bytes, timeout_ms: int) -> NumberedBatch:
-    return NumberedBatch(number, batch, min(timeout_ms, TIMEOUT_MS_MAX))
+    timeout_ms = min(request.timeout_ms, TIMEOUT_MS_MAX)
+    return NumberedBatch(request.batch_number, request.batch.SerializeToString(), timeout_ms)
 
 
 def _with_results(number: int, response: bytes) -> bytes:
     head = b"\x08" + encode_varint(number) if number else b""
-    return b"".join((head, _RESULTS_TAG, encode_varint(len(response)), response))
+    return head + _RESULTS_TAG + encode_varint(len(response)) + response
 
 
 def _with_fault(number: int, fault: Fault) -> bytes:

@@ -19,7 +19,8 @@ class AdmissionQueue:
     """Submissions that wait to be logged, in order within each lane."""
 
     def __init__(self, *, bytes_max: int, age_s_max: float, live_rows_max: int) -> None:
-        self._lanes: dict[Lane, deque[Submission]] = {Lane.LIVE: deque(), Lane.BULK: deque()}
+        self.live: deque[Submission] = deque()
+        self.bulk: deque[Submission] = deque()
         self._bytes_max = bytes_max
         self._age_s_max = age_s_max
         self._live_rows_max = live_rows_max
@@ -30,16 +31,11 @@ class AdmissionQueue:
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return any(self._lanes.values())
-
-    @property
-    def live_waits(self) -> bool:
-        """Whether anything waits in the live lane."""
-        return bool(self._lanes[Lane.LIVE])
+        return bool(self.live or self.bulk)
 
     def admit(self, submission: Submission, now_s: float) -> None:
         """Put a submission at the end of its lane; raises `CallFailed` (RESOURCE_EXHAUSTED) where that is full."""
-        lane = self._lanes[self.lane_of(submission)]
+        lane = self.live if self.lane_of(submission) is Lane.LIVE else self.bulk
         self.refused_rows += submission.count  # until it is admitted
         if (self.waiting_rows + submission.count) * RECORD_BYTES > self._bytes_max:
             raise CallFailed(overloaded(f"{self.waiting_rows} transfers wait to be logged, as many as may; slow down"))
@@ -48,7 +44,7 @@ class AdmissionQueue:
             raise CallFailed(overloaded(f"transfers wait {age_ms} ms to be logged, longer than allowed; slow down"))
         lane.append(submission)
         self.refused_rows -= submission.count
-        self.waiting_rows += submission.waiting_rows
+        self.waiting_rows += submission.count
 
     def lane_of(self, submission: Submission) -> Lane:
         """Return the lane that a submission takes: its caller's, or by its size."""
@@ -58,21 +54,21 @@ class AdmissionQueue:
 
     def age_s(self, now_s: float) -> float:
         """Return how long the oldest submission has waited, seconds."""
-        return max((now_s - lane[0].arrived_s for lane in self._lanes.values() if lane), default=0.0)
+        return max((now_s - lane[0].arrived_s for lane in (self.live, self.bulk) if lane), default=0.0)
 
     def lanes_in_turn(self) -> "tuple[deque[Submission], deque[Submission]]":
         """Return the lanes in the order in which the next log record is filled from them."""
-        live, bulk = self._lanes[Lane.LIVE], self._lanes[Lane.BULK]
-        if live and bulk and self._live_firsts >= LIVE_RECORDS_PER_BULK_RECORD:
-            self._live_firsts = 0
-            return bulk, live
-        self._live_firsts += bool(live and bulk)
-        return live, bulk
+        if self.live and self.bulk:
+            if self._live_firsts >= LIVE_RECORDS_PER_BULK_RECORD:
+                self._live_firsts = 0
+                return self.bulk, self.live
+            self._live_firsts += 1
+        return self.live, self.bulk
 
     def drain(self) -> list[Submission]:
         """Remove and return everything that waits."""
-        drained = [submission for lane in self._lanes.values() for submission in lane]
-        for lane in self._lanes.values():
-            lane.clear()
+        drained = [*self.live, *self.bulk]
+        self.live.clear()
+        self.bulk.clear()
         self.waiting_rows = 0
         return drained

@@ -10,7 +10,7 @@ the event loop's thread.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from engine.config import LimitsConfig
 from engine.core.chains.word import Step
@@ -25,13 +25,6 @@ from engine.service.submission import Caller, Submission
 from engine.service.transfer_lane import TransferLane
 
 LOG: Final = logging.getLogger(__name__)
-
-
-class _Held(NamedTuple):
-    """A record that the log had no room for."""
-
-    record: bytes
-    ticket: Ticket
 
 
 class Batcher:
@@ -54,7 +47,8 @@ class Batcher:
         self._flight = Flight(log, loop, self._pump_soon)
         self.steps = StepLane(limits, clock_ns=clock_ns, loop=loop)
         self._transfers = TransferLane(limits, clock_ns=clock_ns, loop=loop)
-        self._held: _Held | None = None
+        self._held: Ticket | None = None
+        """A record that the log had no room for."""
         self._pump_due = False
         self.refusal: Fault | None = None
         """Why writes are not admitted now; None: they are."""
@@ -82,8 +76,8 @@ class Batcher:
     async def post(self, words: Words, caller: Caller, deadline_s: float) -> Submission:
         """Log and apply valid rows, shape (n, 16); `deadline_s` is on the loop's clock.
 
-        Returns once each row has its outcome or its fault; raises `CallFailed` if the rows were not admitted, and
-        `TimeoutError` at the deadline where some are logged.
+        Returns once each row has its outcome or its fault; raises `CallFailed` if the rows were not admitted, and at
+        the deadline where some are logged.
         """
         if self.refusal is not None:
             raise CallFailed(self.refusal)
@@ -112,7 +106,7 @@ class Batcher:
         """Propose a record without rows (a tick, or settings); whether the log took it."""
         record = encode_log_record(kind, b"", timestamp_ns=self._clock_ns(), callers=[], extra=extra)
         try:
-            self._flight.propose(record, Ticket(_nobody_asked, _nobody_asked))
+            self._flight.propose(Ticket(record, _nobody_asked, _nobody_asked))
         except NotProposed as refused:
             LOG.info("an empty record was not proposed: %s", refused)
             return False
@@ -130,7 +124,7 @@ class Batcher:
         """End everything that is not logged yet with this fault (a stop, or another leader)."""
         if self._held is not None:
             held, self._held = self._held, None
-            held.ticket.failed(fault)
+            held.failed(fault)
         self.steps.give_up_waiting(fault)
         self._transfers.give_up_waiting(fault)
 
@@ -157,7 +151,10 @@ class Batcher:
     def _pump(self) -> None:
         self._pump_due = False
         try:
-            self._propose_ready()
+            while self._flight.records < self._limits.log_records_in_flight_max:
+                ticket = self._next_record()
+                if ticket is None or not self._proposed(ticket):
+                    return
         except Exception as error:
             self._broke(error)
 
@@ -166,32 +163,21 @@ class Batcher:
         LOG.exception("the batcher broke")
         self._failed(EngineStopped(ExitCode.FAILED, f"the batcher broke, which is a bug: {error!r}; start it again"))
 
-    def _propose_ready(self) -> None:
-        while self.in_flight < self._limits.log_records_in_flight_max:
-            held = self._held or self._next_record()
-            self._held = None
-            if held is None or not self._proposed(held):
-                return
+    def _next_record(self) -> Ticket | None:
+        """Return the record that was held back, or fill one: steps before transfers."""
+        held, self._held = self._held, None
+        return held or self.steps.next_record() or self._transfers.next_record()
 
-    def _next_record(self) -> _Held | None:
-        """Fill a record: steps before transfers."""
-        for lane in (self.steps, self._transfers):
-            while lane.ready:
-                filled = lane.next_record()
-                if filled is not None:
-                    return _Held(*filled)
-        return None
-
-    def _proposed(self, held: _Held) -> bool:
+    def _proposed(self, ticket: Ticket) -> bool:
         """Propose a filled record; False if the log takes none now."""
         try:
-            self._flight.propose(*held)
+            self._flight.propose(ticket)
         except NotProposed as refused:
             if refused.full and self.in_flight:
-                self._held = held  # whatever comes back next tries again
+                self._held = ticket  # whatever comes back next tries again
                 return False
             fault = self._not_proposed(refused)
-            held.ticket.failed(fault)
+            ticket.failed(fault)
             self.give_up_waiting(fault)
             return False
         return True

@@ -41,10 +41,13 @@ class Answer(NamedTuple):
 class Ticket:
     """One log record on its way."""
 
-    __slots__ = ("answered", "failed", "proposed_s", "settled")
+    __slots__ = ("answered", "failed", "proposed_s", "record", "settled")
 
-    def __init__(self, answered: Callable[[int, Results], None], failed: Callable[[Fault], None]) -> None:
+    def __init__(
+        self, record: bytes, answered: Callable[[int, Results], None], failed: Callable[[Fault], None]
+    ) -> None:
         """`answered` gets log index and results once the record is applied, or `failed` the fault of all of it."""
+        self.record = record
         self.answered = answered
         self.failed = failed
         self.proposed_s = 0.0
@@ -62,7 +65,7 @@ class Flight:
         self.records = 0
         """Records proposed and not yet answered."""
 
-    def propose(self, record: bytes, ticket: Ticket) -> None:
+    def propose(self, ticket: Ticket) -> None:
         """Hand a record to the log; raises `NotProposed`."""
 
         def proposed(log_index: int | None) -> None:
@@ -76,7 +79,7 @@ class Flight:
                 self._by_index[log_index] = ticket
 
         ticket.proposed_s = self._loop.time()
-        self._log.propose(record, proposed)
+        self._log.propose(ticket.record, proposed)
         self.records += 1
         self._tickets.append(ticket)
         while self._tickets[0].settled:

@@ -1,6 +1,7 @@
 """PostingService of a node: translate, submit, translate (STYLE 9)."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Final
 
 from engine.core.records import Words
@@ -14,7 +15,7 @@ from engine.rpc.streams import NumberedBatch, Streams
 from engine.rpc.typed import words_of_accounts, words_of_updates
 from engine.service import accounts, transfers
 from engine.service.buckets import missing_buckets
-from engine.service.callers import identity_of, is_routed_by_directory, require_placement
+from engine.service.callers import address_of, identity_of, require_placement, sender_of
 from engine.service.posts import by_item, item_of, post
 from engine.service.replica import Replica
 from engine.service.statements import Statements
@@ -49,9 +50,9 @@ class PostingServicer:
         limits = replica.place.config.limits
         self._post_s, self._read_s = limits.post_deadline_ms_default / 1000, limits.read_deadline_ms_default / 1000
 
-    async def PostTransfers(self, data: bytes, context: Context) -> bytes:  # noqa: N802 - the contract's name
+    def PostTransfers(self, data: bytes, context: Context) -> Awaitable[bytes]:  # noqa: N802 - the contract's name
         """Post one batch, bytes in and out."""
-        return await self._post_batch(data, context, deadline_s(context, self._post_s), None)
+        return self._post_batch(data, context, deadline_s(context, self._post_s), None)
 
     async def StreamTransfers(self, context: Context) -> None:  # noqa: N802
         """Post batches in a pipeline. Those without a time of their own take the bulk lane, to stay in order."""
@@ -98,21 +99,22 @@ class PostingServicer:
         return list_ledgers(self._replica.settings(), request)
 
     async def _post_batch(self, data: bytes, context: Context, until_s: float, lane: Lane | None) -> bytes:
-        require_placement(context, self._replica)
+        sender = sender_of(context)
+        require_placement(sender, self._replica)
         batch = read_batch(data)
         refuse_commands(batch.words)
         faults = batch.faults
-        if is_routed_by_directory(context):
+        if sender.uses_directory:
             missing = missing_buckets(self._replica.machine.book, batch.words)
             faults = sorted({**by_item(missing), **by_item(faults)}.values(), key=item_of)
-        caller = Caller(identity_of(context), batch.attempt, lane)
+        caller = Caller(sender.identity or address_of(context), batch.attempt, lane)
         answered = await post(self._replica, batch.words, faults, caller, until_s)
         return post_response(answered, is_packed=batch.is_packed)
 
     async def _post_accounts(
         self, words: Words, faults: list[Fault], attempt: int, context: Context
     ) -> tuple[list[AccountResult], list[GroupLogIndex]]:
-        require_placement(context, self._replica)
+        require_placement(sender_of(context), self._replica)
         caller = Caller(identity_of(context), attempt_of(attempt))
         answered = await post(self._replica, words, faults, caller, deadline_s(context, self._post_s))
         return account_results(answered), log_indexes(answered.log_indexes)

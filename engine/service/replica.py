@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from math import ceil
 from typing import Final, NamedTuple, TypeVar
@@ -140,13 +140,10 @@ class Replica:
         """Whether this replica leads, by its own word."""
         return self._role is Role.LEADER
 
-    async def post(self, words: Words, caller: Caller, deadline_s: float) -> Submission:
+    def post(self, words: Words, caller: Caller, deadline_s: float) -> Awaitable[Submission]:
         """Log and apply valid rows (`Batcher.post`), within the deadline on the loop's clock."""
         self.settings()
-        try:
-            return await self.batcher.post(words, caller, deadline_s)
-        except TimeoutError:
-            raise CallFailed(fate_unknown("no answer before the deadline; retry the same ids")) from None
+        return self.batcher.post(words, caller, deadline_s)
 
     async def step(self, record: StepRecord, caller: Caller, deadline_s: float) -> StepSubmission:
         """Log and apply steps (`Batcher.step`), within the deadline on the loop's clock."""

@@ -10,6 +10,7 @@ large batches it may take the place of two others, since what a record costs by 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -184,12 +185,6 @@ class StepLane:
         """Bytes of steps that wait to be logged."""
         return self._waiting_bytes
 
-    @property
-    def ready(self) -> bool:
-        """Whether a record should go now."""
-        target = self._plain_target if self._queue and self._queue[0].is_plain else self._bytes_target
-        return self.waits and goes_now(self._in_flight, self._waiting_bytes, target)
-
     def admit(self, submission: StepSubmission) -> None:
         """Let steps wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""
         now_s = self._loop.time()
@@ -202,21 +197,26 @@ class StepLane:
         self._queue.append(submission)
         self._waiting_bytes += submission.queued_bytes
 
-    def next_record(self) -> tuple[bytes, Ticket] | None:
-        """Fill a record; None if all that waited had expired."""
-        parts = self._fill()
-        if not parts:
-            return None
-        self._in_flight += 1
-        joined = parts[0].record if len(parts) == 1 else join_steps([part.record for part in parts])
-        _reach(BEFORE, joined.steps["step"])
-        return self._encode(parts, joined), Ticket(self._answering(parts), self._failing(parts))
+    def next_record(self) -> Ticket | None:
+        """Fill a record if one should go now."""
+        while self._queue and self._is_ready():
+            parts = self._fill()
+            if parts:  # not all that waited had expired
+                self._in_flight += 1
+                joined = parts[0].record if len(parts) == 1 else join_steps([part.record for part in parts])
+                _reach(BEFORE, joined.steps["step"])
+                return Ticket(self._encode(parts, joined), partial(self._answered, parts), partial(self._lost, parts))
+        return None
 
     def give_up_waiting(self, fault: Fault) -> None:
         """End everything that waits with this fault."""
         waiting, self._queue, self._waiting_bytes = self._queue, deque(), 0
         for submission in waiting:
             submission.fail(fault)
+
+    def _is_ready(self) -> bool:
+        target = self._plain_target if self._queue[0].is_plain else self._bytes_target
+        return goes_now(self._in_flight, self._waiting_bytes, target)
 
     def _fill(self) -> list[_Part]:
         parts: list[_Part] = []
@@ -242,8 +242,10 @@ class StepLane:
     def _encode(self, parts: list[_Part], joined: StepRecord) -> bytes:
         callers, row = [], 0
         for submission, _, record in parts:
-            identity, attempt, _ = submission.caller
-            callers.append(RecordCaller(row, len(record.rows), identity, submission.first_seen_ns, attempt))
+            caller = submission.caller
+            callers.append(
+                RecordCaller(row, len(record.rows), caller.identity, submission.first_seen_ns, caller.attempt)
+            )
             row += len(record.rows)
         rows = np.ascontiguousarray(joined.rows).data.cast("B")
         extra = encode_steps(joined._replace(compact=True))
@@ -251,25 +253,19 @@ class StepLane:
 
     # -- back from the log
 
-    def _answering(self, parts: list[_Part]) -> Callable[[int, Results], None]:
-        def answered(log_index: int, results: Results) -> None:
-            self._in_flight -= 1
-            if isinstance(results, StepAnswers):
-                _reach(AFTER, np.concatenate([part.record.steps["step"] for part in parts]))
-                runs = split_answers(results, [len(part.record.steps) for part in parts])
-                for part, answers in zip(parts, runs, strict=True):
-                    part.submission.settle(part.first, answers, log_index)
+    def _answered(self, parts: list[_Part], log_index: int, results: Results) -> None:
+        self._in_flight -= 1
+        if isinstance(results, StepAnswers):
+            _reach(AFTER, np.concatenate([part.record.steps["step"] for part in parts]))
+            runs = split_answers(results, [len(part.record.steps) for part in parts])
+            for part, answers in zip(parts, runs, strict=True):
+                part.submission.settle(part.first, answers, log_index)
 
-        return answered
-
-    def _failing(self, parts: list[_Part]) -> Callable[[Fault], None]:
-        def failed(fault: Fault) -> None:
-            self._in_flight -= 1
-            for part in parts:
-                part.submission.records -= fault.logged is Logged.NO
-                part.submission.fail(fault)
-
-        return failed
+    def _lost(self, parts: list[_Part], fault: Fault) -> None:
+        self._in_flight -= 1
+        for part in parts:
+            part.submission.records -= fault.logged is Logged.NO
+            part.submission.fail(fault)
 
 
 def _is_one_run(record: StepRecord) -> bool:

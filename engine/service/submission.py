@@ -4,11 +4,12 @@ import asyncio
 from enum import Enum
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.known import RESULT
-from engine.core.records import RECORD_BYTES, Flag, Kind, Words
+from engine.core.records import Flag, Kind, Words
 from engine.rpc.faults import Fault
 
 LINKED_BIT: Final = np.uint64(Flag.LINKED << 24)
@@ -24,7 +25,7 @@ class Lane(Enum):
     BULK = "bulk"
 
 
-class Caller(NamedTuple):
+class Caller(msgspec.Struct, frozen=True):
     """Who asks, for the log record's caller table."""
 
     identity: str
@@ -44,13 +45,13 @@ class MissingRows(NamedTuple):
 class Submission:
     """Valid rows of one call, shape (n, 16), C-contiguous, n > 0. Lives on the event loop's thread.
 
-    `done` is resolved once each row has an outcome in `results` (dtype `RESULT`) or is covered by `missing`.
+    `done` is resolved once each row has an outcome in `packed_results` or is covered by `missing`.
     """
 
     __slots__ = (
         "_cuts",
+        "_words",
         "arrived_s",
-        "bytes_view",
         "caller",
         "count",
         "deadline_s",
@@ -60,8 +61,7 @@ class Submission:
         "log_index",
         "missing",
         "next_row",
-        "result_words",
-        "results",
+        "packed_results",
     )
 
     def __init__(
@@ -74,43 +74,46 @@ class Submission:
         arrived_s: float,
         deadline_s: float,
     ) -> None:
-        self.bytes_view = words.data.cast("B")
+        self._words = words
+        self._cuts: npt.NDArray[np.int64] | None = None
         self.count = len(words)
         self.caller = caller
         self.done = done
         self.first_seen_ns = first_seen_ns
         self.arrived_s = arrived_s
         self.deadline_s = deadline_s
-        self.results: npt.NDArray[np.void] = np.zeros(self.count, RESULT)
-        # The same memory: copying a structured dtype goes field by field.
-        self.result_words = words_of_results(self.results)
+        self.packed_results = bytearray(self.count * RESULT.itemsize)
+        """What `results` views: as bytes, because copying a structured dtype goes field by field."""
         self.missing: list[MissingRows] = []
         self.next_row = 0
         self.in_flight = 0
         self.log_index = 0
-        self._cuts = _cuts(words)
 
     @property
     def waiting_rows(self) -> int:
         """Rows not yet put into a log record."""
         return self.count - self.next_row
 
+    @property
+    def results(self) -> npt.NDArray[np.void]:
+        """One row of dtype `RESULT` for each of ours, shape (n,): zeros where there is none (yet)."""
+        return np.frombuffer(self.packed_results, RESULT)
+
     def take(self, rows_max: int) -> tuple[int, int]:
         """Take the next rows for a log record: (first, count). Never cuts a chain: 0 rows if `rows_max` is too few for
         the next one, unless `rows_max` is that of an empty record (the caller passes at least one row then)."""
-        first, last = self.next_row, self._last_cut(self.next_row + rows_max)
-        self.next_row = last
-        return first, last - first
+        first, last = self.next_row, self.next_row + rows_max
+        self.next_row = self.count if last >= self.count else self._last_cut(last)
+        return first, self.next_row - first
 
     def first_chain_rows(self) -> int:
         """Return how many rows the next chain (or single transfer) has."""
-        if self._cuts is None:
-            return 1
-        return int(self._cuts[np.searchsorted(self._cuts, self.next_row, "right")]) - self.next_row
+        cuts = self._where_to_cut()
+        return int(cuts[np.searchsorted(cuts, self.next_row, "right")]) - self.next_row
 
     def rows_bytes(self, first: int, count: int) -> memoryview:
         """Return the bytes of some rows, without copying."""
-        return self.bytes_view[first * RECORD_BYTES : (first + count) * RECORD_BYTES]
+        return self._words[first : first + count].data.cast("B")
 
     def give_up(self, fault: Fault) -> int:
         """End the rows that were not logged with a fault; returns how many."""
@@ -126,27 +129,29 @@ class Submission:
         if not self.in_flight and self.next_row == self.count and not self.done.done():
             self.done.set_result(self)
 
+    def take_results(self, first: int, packed: bytes, log_index: int) -> None:
+        """Take the results of a run of rows, packed, that are applied at `log_index`."""
+        at = first * RESULT.itemsize
+        self.packed_results[at : at + len(packed)] = packed
+        self.log_index = max(self.log_index, log_index)
+        self.in_flight -= 1
+        self.settle()
+
     def _last_cut(self, row_max: int) -> int:
-        if row_max >= self.count:
-            return self.count
+        cuts = self._where_to_cut()
+        at = int(np.searchsorted(cuts, row_max, "right")) - 1
+        return max(self.next_row, int(cuts[at])) if at >= 0 else self.next_row
+
+    def _where_to_cut(self) -> npt.NDArray[np.int64]:
+        """Return the row numbers behind which a record may end, ascending; most submissions go whole, and never ask."""
         if self._cuts is None:
-            return row_max
-        at = int(np.searchsorted(self._cuts, row_max, "right")) - 1
-        return max(self.next_row, int(self._cuts[at])) if at >= 0 else self.next_row
+            meta = self._words[:, 15]
+            # Of an account command the same bit says how the account is limited.
+            linked = (meta & LINKED_BIT) * (meta & _KIND_MASK < _ACCOUNT_KINDS)
+            self._cuts = np.flatnonzero(linked == 0) + 1
+        return self._cuts
 
 
 def words_of_results(results: npt.NDArray[np.void]) -> Words:
     """View results, dtype `RESULT`, shape (n,), as words of shape (n, 3)."""
     return results.view(np.uint64).reshape(-1, RESULT.itemsize // 8)
-
-
-def _cuts(words: Words) -> npt.NDArray[np.int64] | None:
-    """Return the row numbers behind which a record may end, ascending; None if it may end anywhere."""
-    meta = words[:, 15]
-    if not np.bitwise_or.reduce(meta) & LINKED_BIT:
-        return None
-    # Of an account command the same bit says how the account is limited.
-    linked = (meta & LINKED_BIT) * (meta & _KIND_MASK < _ACCOUNT_KINDS)
-    if not linked.any():
-        return None
-    return np.flatnonzero(linked == 0) + 1

@@ -3,20 +3,21 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from engine.config import LimitsConfig
 from engine.core.limits import LOG_RECORD_BYTES_MAX, LOG_RECORD_CALLERS_MAX
 from engine.core.log_record import Caller as RecordCaller
 from engine.core.log_record import RecordKind, encode_log_record
 from engine.core.records import RECORD_BYTES, Words
-from engine.rpc.faults import Fault, deadline_passed
+from engine.rpc.faults import CallFailed, Fault, deadline_passed, fate_unknown
 from engine.service.admission import AdmissionQueue
 from engine.service.flight import Results, Ticket, goes_now
-from engine.service.submission import Caller, MissingRows, Submission, words_of_results
+from engine.service.submission import Caller, MissingRows, Submission
 
 BULK_RECORDS_TOGETHER: Final = 4
 """Under a backlog of bulk alone a record takes as many rows as so many would: each costs every replica something, and
@@ -25,9 +26,10 @@ BACKLOG_RECORDS: Final = 4
 """So many records' rows that wait are a backlog: less than one full batch."""
 LOG_RECORD_ROWS_MAX: Final = LOG_RECORD_BYTES_MAX // RECORD_BYTES
 _DEADLINE_PASSED: Final = "the deadline passed before this was logged; retry with a longer one"
+_NOT_ANSWERED: Final = "no answer before the deadline; retry the same ids"
 
 
-class Part(NamedTuple):
+class Part(msgspec.Struct, frozen=True):
     """A run of a submission's rows within one log record."""
 
     submission: Submission
@@ -73,14 +75,6 @@ class TransferLane:
         """Whether anything waits to be logged."""
         return bool(self._queue)
 
-    @property
-    def ready(self) -> bool:
-        """Whether a record should go now. Bulk alone waits while as many rows are in flight as records of the target
-        size would have: fuller ones must not put more before the next live post."""
-        if not self.waits or (self._rows_in_flight >= self._rows_in_flight_max and not self._queue.live_waits):
-            return False
-        return goes_now(self._in_flight, self._queue.waiting_rows, self._rows_target)
-
     def admit(self, words: Words, caller: Caller, deadline_s: float) -> Submission:
         """Let rows wait; raises `CallFailed` (RESOURCE_EXHAUSTED) where too much does already."""
         done: asyncio.Future[Submission] = self._loop.create_future()
@@ -98,30 +92,39 @@ class TransferLane:
         if submission.waiting_rows == submission.count:
             self._queue.waiting_rows -= submission.give_up(deadline_passed(_DEADLINE_PASSED))
         else:
-            submission.done.set_exception(TimeoutError())
+            submission.done.set_exception(CallFailed(fate_unknown(_NOT_ANSWERED)))
 
-    def next_record(self) -> tuple[bytes, Ticket] | None:
-        """Fill a record; None if all that waited had expired."""
-        parts: list[Part] = []
-        rows, target = 0, self._rows_of_next()
-        for lane in self._queue.lanes_in_turn():
-            rows = self._fill(lane, parts, rows, target)
-        if not parts:
-            return None
-        self._in_flight += 1
-        self._rows_in_flight += rows
-        return self._encode(parts), Ticket(
-            lambda index, results: self._answered(parts, index, results), self._failing(parts)
-        )
+    def next_record(self) -> Ticket | None:
+        """Fill a record if one should go now."""
+        queue = self._queue
+        while (queue.live or queue.bulk) and self._is_ready():
+            parts: list[Part] = []
+            rows, target = 0, self._rows_of_next()
+            for lane in queue.lanes_in_turn():
+                rows = self._fill(lane, parts, rows, target) if lane else rows
+            if parts:  # not all that waited had expired
+                self._in_flight += 1
+                self._rows_in_flight += rows
+                return Ticket(
+                    self._encode(parts), partial(self._answered, parts, rows), partial(self._lost, parts, rows)
+                )
+        return None
 
     def give_up_waiting(self, fault: Fault) -> None:
         """End everything that waits with this fault."""
         for submission in self._queue.drain():
             submission.give_up(fault)
 
+    def _is_ready(self) -> bool:
+        """Whether a record should go now. Bulk alone waits while as many rows are in flight as records of the target
+        size would have: fuller ones must not put more before the next live post."""
+        if not self._queue.live and self._rows_in_flight >= self._rows_in_flight_max:
+            return False
+        return goes_now(self._in_flight, self._queue.waiting_rows, self._rows_target)
+
     def _rows_of_next(self) -> int:
         """Return how many rows make the next record full."""
-        is_backlog = self._queue.waiting_rows >= BACKLOG_RECORDS * self._rows_target and not self._queue.live_waits
+        is_backlog = self._queue.waiting_rows >= BACKLOG_RECORDS * self._rows_target and not self._queue.live
         return self._backlog_rows_target if is_backlog else self._rows_target
 
     def _fill(self, lane: "deque[Submission]", parts: list[Part], rows: int, target: int) -> int:
@@ -141,7 +144,7 @@ class TransferLane:
             submission.in_flight += 1
             self._queue.waiting_rows -= taken
             rows += taken
-            if not submission.waiting_rows:
+            if submission.next_row == submission.count:
                 lane.popleft()
         return rows
 
@@ -169,30 +172,21 @@ class TransferLane:
 
     # -- back from the log
 
-    def _answered(self, parts: list[Part], log_index: int, results: Results) -> None:
-        self._landed(parts)
+    def _answered(self, parts: list[Part], rows: int, log_index: int, results: Results) -> None:
+        self._landed(rows)
         if isinstance(results, np.ndarray):
             for part in parts:
-                _hand_back(part, log_index, results)
+                packed = results[part.record_row : part.record_row + part.rows].tobytes()
+                part.submission.take_results(part.first_row, packed, log_index)
 
-    def _landed(self, parts: list[Part]) -> None:
+    def _lost(self, parts: list[Part], rows: int, fault: Fault) -> None:
+        self._landed(rows)
+        for part in parts:
+            submission = part.submission
+            submission.missing.append(MissingRows(part.first_row, part.rows, fault))
+            submission.in_flight -= 1
+            submission.settle()
+
+    def _landed(self, rows: int) -> None:
         self._in_flight -= 1
-        self._rows_in_flight -= sum(part.rows for part in parts)
-
-    def _failing(self, parts: list[Part]) -> Callable[[Fault], None]:
-        def failed(fault: Fault) -> None:
-            self._landed(parts)
-            for submission, first_row, _, rows in parts:
-                submission.missing.append(MissingRows(first_row, rows, fault))
-                submission.in_flight -= 1
-                submission.settle()
-
-        return failed
-
-
-def _hand_back(part: Part, log_index: int, results: npt.NDArray[np.void]) -> None:
-    submission, first_row, record_row, rows = part
-    submission.result_words[first_row : first_row + rows] = words_of_results(results)[record_row : record_row + rows]
-    submission.log_index = max(submission.log_index, log_index)
-    submission.in_flight -= 1
-    submission.settle()
+        self._rows_in_flight -= rows

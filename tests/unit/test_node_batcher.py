@@ -260,8 +260,9 @@ async def test_a_submission_of_which_nothing_is_logged_at_its_deadline_is_told_s
 async def test_at_its_deadline_nobody_knows_what_becomes_of_a_submission_that_is_partly_logged() -> None:
     bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1)
     late = bench.post(rows(3), within_s=0.01)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(CallFailed) as failed:
         await late
+    assert (failed.value.fault.reason, failed.value.fault.logged) == ("FATE_UNKNOWN", "unknown")
     bench.answer_next()
     await bench.settle()
     assert not bench.log.proposed

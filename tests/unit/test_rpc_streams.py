@@ -39,6 +39,7 @@ class Served:
         self.streams, self.calls = streams, calls
         self.posted: list[NumberedBatch] = []
         self.gates: dict[int, asyncio.Event] = {}
+        self.answer_bytes = 1
         self.server = grpc.aio.server()
 
     async def serve(self, context: Context) -> None:
@@ -52,7 +53,7 @@ class Served:
             raise RuntimeError("a bug")
         if PostTransfersRequest.FromString(numbered.batch).attempt == 9:
             raise CallFailed(overloaded("full"))
-        return PostTransfersResponse(packed_results=bytes([numbered.number])).SerializeToString()
+        return PostTransfersResponse(packed_results=bytes([numbered.number]) * self.answer_bytes).SerializeToString()
 
     async def stop(self) -> None:
         """Stop as nodes and routers do."""
@@ -109,9 +110,9 @@ async def test_a_batch_s_time_number_and_bytes_reach_who_posts_it() -> None:
         await call.write(batch(3, timeout_ms=700))
         answer = await answer_of(call)
         assert (answer.batch_number, answer.results.packed_results) == (3, b"\x03")
-        ((number, data, timeout_ms),) = served.posted
-        assert (number, timeout_ms) == (3, 700)
-        assert PostTransfersRequest.FromString(data).packed == b"x"
+        (seen,) = served.posted
+        assert (seen.number, seen.timeout_ms) == (3, 700)
+        assert PostTransfersRequest.FromString(seen.batch).packed == b"x"
 
 
 async def test_a_batch_that_fails_is_answered_so_and_the_stream_goes_on() -> None:
@@ -162,6 +163,22 @@ async def test_no_more_is_read_than_may_wait_for_answers() -> None:
         assert len(served.posted) == 2
         served.gates[2].set()
         assert sorted([(await answer_of(call)).batch_number for _ in range(2)]) == [2, 3]
+
+
+async def test_answers_that_are_ready_at_once_are_written_one_at_a_time_and_each_arrives() -> None:
+    async with serving(in_flight_max=8) as (served, opened):
+        served.answer_bytes = 1_500_000  # more than is taken before somebody reads
+        served.gates = dict.fromkeys(range(1, 9), asyncio.Event())
+        call = opened()
+        for number in range(1, 13):
+            await call.write(batch(number))
+        await until(lambda: len(served.posted) == 8)
+        served.gates[1].set()
+        await asyncio.sleep(0.05)
+        assert len(served.posted) < 12  # what is not written yet still counts
+        answers = [await answer_of(call) for _ in range(12)]
+        assert sorted(answer.batch_number for answer in answers) == list(range(1, 13))
+        assert all(set(one.results.packed_results) == {one.batch_number} for one in answers)
 
 
 async def test_the_last_answers_come_after_the_caller_has_sent_its_last_batch() -> None:
