@@ -261,13 +261,18 @@ class Book:
     def ensure_room(self, accounts: int, reservations: int, chains: int = 0) -> None:
         """Make room for so many more accounts, reservations and open chains; tables grow between batches, never within
         one."""
+        if accounts:
+            self._ensure_account_room(accounts)
+        if reservations:
+            self._ensure_reservation_room(reservations)
+        if chains:
+            self._ensure_chain_room(chains)
+
+    def _ensure_account_room(self, accounts: int) -> None:
         rows = self.account_count + accounts
         require(rows <= ACCOUNTS_MAX, ExitCode.APPLY_FAILED, _TOO_MANY.format("accounts", ACCOUNTS_MAX))
         if rows > len(self.tables.accounts):
             self._grow_accounts(_room(rows))
-        self._ensure_reservation_room(reservations)
-        if chains:
-            self._ensure_chain_room(chains)
 
     def _ensure_chain_room(self, chains: int) -> None:
         counters = self.tables.counters

@@ -4,7 +4,7 @@
 only answer it. What must not be raises `EngineStopped(APPLY_FAILED)` before it could fork the state.
 """
 
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,28 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 _TIMESTAMP_MAX: Final = 1 << 63
 _EXPIRY_ROWS: Final = 1024
+_NO_ROWS: Final[Words] = np.empty((0, RECORD_WORDS), np.uint64)
+_AS_ASKED: Final = (np.empty(0, np.uint32), np.empty((0, 2), np.uint64))
 _SETTINGS_META: Final = (Outcome.POSTED << 32) | (Kind.SETTINGS << 16)
+
+
+class Ready(NamedTuple):
+    """An EVENTS batch with all that judging it takes. The book knows nothing of it yet."""
+
+    work: Work
+    unknown: int
+    """Records of kinds that no caller may send."""
+    creates: int
+    """Accounts that it makes, at most."""
+    reserves: int
+    """Reservations that it makes, at most."""
+
+
+def make_ready(batch: Words, known: Known) -> Ready:
+    """Lay out a batch, shape (n, 16), C-contiguous and writable, for `apply_ready`. It is not changed, nor is `known`;
+    both must be true still when it is applied."""
+    unknown, creates, reserves, longest = scan_batch(batch)
+    return Ready(work_on(batch, known, longest), unknown, creates, reserves)
 
 
 def apply_events(book: Book, batch: Words, known: Known, timestamp_ns: int) -> Applied:
@@ -48,18 +69,23 @@ def apply_events(book: Book, batch: Words, known: Known, timestamp_ns: int) -> A
     records are valid (`engine.core.validation`). Raises `EngineStopped(APPLY_FAILED)` on a kind that no caller may
     send, and if `known` lacks what the book refers to.
     """
-    unknown, creates, reserves, longest = scan_batch(batch)
-    require(unknown == 0, ExitCode.APPLY_FAILED, "a log record holds kinds that this engine does not know: upgrade it")
+    return apply_ready(book, make_ready(batch, known), timestamp_ns)
+
+
+def apply_ready(book: Book, ready: Ready, timestamp_ns: int) -> Applied:
+    """Apply one EVENTS record that was made ready: see `apply_events`."""
+    work = ready.work
+    require(ready.unknown == 0, ExitCode.APPLY_FAILED, UNKNOWN_KIND)
     time_ns = record_time(book, timestamp_ns)
     expired = expire(book, time_ns)
-    book.ensure_room(creates, reserves)
-    work = work_on(book, batch, known, longest, time_ns, len(expired))
+    book.ensure_room(ready.creates, ready.reserves)
+    begin(book, work, time_ns, len(expired))
     stored = apply_batch(book.tables, work)
     require(work.counts[INCONSISTENT] == 0, ExitCode.APPLY_FAILED, KNOWN_LACKS)
-    rows = batch[:stored] if not len(expired) else np.concatenate((expired, batch[:stored]))
+    rows = work.batch[:stored] if not len(expired) else np.concatenate((expired, work.batch[:stored]))
     advance(book, rows)
     index, amount = asked_otherwise(work, stored, len(expired))
-    return Applied(rows, index, amount, work.results.reshape(-1).view(RESULT), time_ns)
+    return Applied(rows, index, amount, np.frombuffer(work.results, RESULT), time_ns)
 
 
 def apply_settings(book: Book, settings: Settings, timestamp_ns: int) -> Applied:
@@ -102,12 +128,13 @@ def warm_up() -> None:
     replay_rows(book, np.empty((0, RECORD_WORDS), np.uint64), 0)
 
 
+UNKNOWN_KIND: Final = "a log record holds kinds that this engine does not know: upgrade it"
 KNOWN_LACKS: Final = "the store does not know what the book refers to: restore or replace this replica"
 
 
 def record_time(book: Book, timestamp_ns: int) -> int:
     """Clamp the header's time: after every journal row, whatever the leader's clock did."""
-    time_ns = max(timestamp_ns, book.last_timestamp_ns + 1)
+    time_ns = max(timestamp_ns, int(book.tables.counters[LAST_TIMESTAMP]) + 1)
     require(time_ns < _TIMESTAMP_MAX, ExitCode.APPLY_FAILED, "the leader's clock is beyond the year 2262: set it right")
     return time_ns
 
@@ -123,25 +150,23 @@ def expire(book: Book, time_ns: int) -> Words:
         total += written
         if written < _EXPIRY_ROWS:
             break
-    return np.concatenate(parts) if parts else np.empty((0, RECORD_WORDS), np.uint64)
+    return np.concatenate(parts) if parts else _NO_ROWS
 
 
-def work_on(book: Book, batch: Words, known: Known, longest: int, time_ns: int, expired: int) -> Work:
-    """Return the arrays of one batch whose longest chain has so many legs, behind so many expired reservations."""
+def work_on(batch: Words, known: Known, longest: int) -> Work:
+    """Return the arrays of one batch whose longest chain has so many legs; `begin` tells them where they stand."""
     records = len(batch)
-    counts = np.zeros(COUNTS, np.uint64)
-    counts[RECORD_TIME] = time_ns
-    counts[FIRST_POSITION] = book.next_position + expired
-    counts[FIRST_TIMESTAMP] = time_ns + expired
+    if len(known.rows):
+        known = _plain_known(known)
     return Work(
         batch,
         np.empty((records, 3), np.uint64),
-        plain(known.id_row, np.int64),
-        plain(known.followed_row, np.int64),
-        plain(known.rows, np.uint64),
-        plain(known.positions, np.uint64),
-        plain(known.requested, np.uint64),
-        plain(known.chain_last, np.bool_),
+        known.id_row,
+        known.followed_row,
+        known.rows,
+        known.positions,
+        known.requested,
+        known.chain_last,
         known.ended,
         known.reversed,
         np.empty(records, np.uint64),
@@ -153,14 +178,37 @@ def work_on(book: Book, batch: Words, known: Known, longest: int, time_ns: int, 
         np.zeros((records, 2), np.uint64),
         np.zeros(1 << (2 * records + 1).bit_length(), np.uint32),
         np.empty((UNDO_PER_LEG * longest, UNDO_WORDS), np.uint64),
-        counts,
+        np.zeros(COUNTS, np.uint64),
         known.word,
-        plain(known.digest, np.uint64),
-        plain(known.sides, np.uint16),
-        plain(known.decider, np.uint16),
+        known.digest,
+        known.sides,
+        known.decider,
         np.empty(0, np.uint8),
         np.empty(0, np.int64),
         np.empty((0, 2), np.uint16),
+    )
+
+
+def begin(book: Book, work: Work, time_ns: int, expired: int) -> None:
+    """Tell the arrays of a batch its time and where its rows go: behind so many expired reservations."""
+    counts = work.counts
+    counts[RECORD_TIME] = time_ns
+    counts[FIRST_POSITION] = int(book.tables.counters[NEXT_POSITION]) + expired
+    counts[FIRST_TIMESTAMP] = time_ns + expired
+
+
+def _plain_known(known: Known) -> Known:
+    """Return what is known as the kernel takes it; where nothing is, it is so already."""
+    return known._replace(
+        id_row=plain(known.id_row, np.int64),
+        followed_row=plain(known.followed_row, np.int64),
+        rows=plain(known.rows, np.uint64),
+        positions=plain(known.positions, np.uint64),
+        requested=plain(known.requested, np.uint64),
+        chain_last=plain(known.chain_last, np.bool_),
+        digest=plain(known.digest, np.uint64),
+        sides=plain(known.sides, np.uint16),
+        decider=plain(known.decider, np.uint16),
     )
 
 
@@ -181,6 +229,6 @@ def advance(book: Book, rows: Words) -> None:
 def asked_otherwise(work: Work, stored: int, expired: int) -> tuple[npt.NDArray[np.uint32], Words]:
     """Return the rows whose amount moved is not the one asked for, as `Applied` has them."""
     if not work.counts[ASKED_OTHERWISE]:
-        return np.empty(0, np.uint32), np.empty((0, 2), np.uint64)
+        return _AS_ASKED
     differs = np.flatnonzero((work.batch[:stored, 6:8] != work.asked[:stored]).any(axis=1))
     return (differs + expired).astype(np.uint32), work.asked[differs]

@@ -46,6 +46,9 @@ class RecordKind(IntEnum):
     """Steps of cross-group chains; the payload of `engine.core.chains.step_record` is the extra."""
 
 
+_KINDS: Final = {int(kind): kind for kind in RecordKind}
+
+
 class Caller(NamedTuple):
     """Who asked for one run of rows of a record."""
 
@@ -118,8 +121,11 @@ def decode_log_record(data: bytes | bytearray | memoryview) -> LogRecord:
         raise LogRecordDamaged(f"a log record of {len(view)} bytes should have {extra_at + extra_bytes}")
     if xxhash.xxh3_64_intdigest(view[8:]) != checksum:
         raise LogRecordDamaged("a log record's checksum does not fit its bytes")
+    found = _KINDS.get(kind)  # quicker than to call the enum
+    if found is None:
+        raise LogRecordDamaged(f"log records of kind {kind} are unknown to this engine: upgrade it")
     return LogRecord(
-        RecordKind(kind),
+        found,
         timestamp_ns,
         _decode_callers(view, callers, names_at),
         as_words(view[rows_at:extra_at]) if count else np.empty((0, 16), np.uint64),

@@ -26,6 +26,7 @@ from engine.core.events import (
     KNOWN_LACKS,
     advance,
     asked_otherwise,
+    begin,
     expire,
     plain,
     record_time,
@@ -117,7 +118,7 @@ def _arrays(
     if len(record.amounts):
         moved, given_back = dense_amounts(asked, record.amounts)
         rows[:, 6:8] = moved
-    work = work_on(book, rows, known, longest, time_ns, expired)._replace(
+    work = work_on(rows, known, longest)._replace(
         debit_rows=np.full(len(rows), UNKNOWN, np.int64),
         credit_rows=np.full(len(rows), UNKNOWN, np.int64),
         asked=asked,
@@ -125,6 +126,7 @@ def _arrays(
         row_step=np.zeros(len(rows), np.int64),
         sides=np.array(record.sides, np.uint16, order="C"),
     )
+    begin(book, work, time_ns, expired)
     # Not `longest`: of a long chain this group may run one leg.
     many = not are_plain and bool((record.steps["legs"] > 1).any())
     arrays = Steps(

@@ -1,9 +1,12 @@
 """The state machine of one replica: `load → apply → save` over the log's committed records (DESIGN §6).
 
-Every method belongs to one thread, the apply thread; the state needs no locks. `apply` changes memory only and `save`
-makes it durable: everything applied since the last `save`, its blocks, log index and running hash, in one synced
-transaction. What fails in either ends the process: a committed record is never skipped, and a half-applied one is not
-built upon.
+Every method belongs to one thread at a time, which has the machine; the state needs no locks. `apply` changes memory
+only and `save` makes it durable: everything applied since the last `save`, its blocks, log index and running hash, in
+one synced transaction. What fails in either ends the process: a committed record is never skipped, and a half-applied
+one is not built upon.
+
+Where somebody waits for one small record, `prepare` may load it before it is committed, and `apply` be called in its
+two halves: `judge`, which has the answers, and `pack`, before anything else.
 """
 
 from collections.abc import Callable
@@ -16,13 +19,14 @@ from engine.core.book import Book
 from engine.core.chains.outline import outline_of
 from engine.core.chains.step_answers import StepAnswers
 from engine.core.chains.step_record import StepRecord, StepsDamaged, decode_steps
-from engine.core.events import apply_events, apply_settings
+from engine.core.events import apply_ready, apply_settings
 from engine.core.known import RESULT, Applied, AppliedSteps
-from engine.core.log_record import LogRecord, LogRecordDamaged, RecordKind, decode_log_record
+from engine.core.log_record import LogRecord, LogRecordDamaged, RecordKind, decode_log_record, kind_of
 from engine.core.records import Words
 from engine.core.settings import decode_settings
 from engine.core.steps import apply_steps
 from engine.exit_codes import EngineStopped, ExitCode
+from engine.storage.ahead import Ahead, Loaded, load_events
 from engine.storage.answering import Answering
 from engine.storage.block import Room, encode_block, room_for
 from engine.storage.checkpoint import Checkpoints
@@ -50,6 +54,21 @@ class Parts(NamedTuple):
     head: Head
 
 
+class Unpacked(NamedTuple):
+    """What a record did to the book, that the journal does not know yet."""
+
+    log_index: int
+    term: int
+    record: LogRecord
+    applied: Applied | AppliedSteps
+    room: Room | None = None
+    """Where it was applied, for its block."""
+    later: Later | None = None
+    met: Named | None = None
+    was_ahead: bool = False
+    """It was loaded ahead: its ids are not in the filter yet."""
+
+
 class StateMachine:
     """One group's state on this replica. See the module's docstring."""
 
@@ -60,6 +79,9 @@ class StateMachine:
         self._recent = self._store.journal.recent
         self._unsaved_bytes = 0
         self._failed = False
+        """Or half done: nothing but what ends that may go on from here."""
+        self._ahead: Ahead | None = None
+        self._unpacked: Unpacked | None = None
         self.loader = Loader(self.book, self._ids, self._store.journal)
         self.watch: Callable[[Words], None] = _nobody
         """Told the journal rows of each record as it is applied; changes nothing, and never raises."""
@@ -96,15 +118,37 @@ class StateMachine:
         A record that was applied before, in this run or an earlier one, changes nothing and has no results. Raises
         `EngineStopped`, after which nothing works any more.
         """
+        results = self.judge(log_index, term, record)
+        self.pack()
+        return results
+
+    def prepare(self, record: bytes | memoryview) -> None:
+        """Load a record that will be applied next, if it is committed. Nothing changes, but that `judge` has less to
+        do if it gets this very object, and nothing was applied in between. Raises `EngineStopped`."""
+        self._require_sound()
+        if kind_of(record) == RecordKind.EVENTS:
+            decoded = self._decode(self._head.log_index + 1, record)
+            self._ahead = Ahead(record, self._head, load_events(self.loader, self._ids, decoded, ahead=True))
+
+    def judge(self, log_index: int, term: int, record: bytes | memoryview) -> Results:
+        """The first half of `apply`: everything that the answers need. `pack` must be called next, before anything is
+        asked of this machine or of its book; what is done to it otherwise raises `EngineStopped`."""
         if log_index <= self._head.log_index:
             return np.empty(0, RESULT)
         self._require_sound()
         self._failed = True
-        results = self._apply(log_index, term, self._decode(log_index, record))
-        self._failed = False
+        results = self._judge(log_index, term, record)
+        self._failed = self._unpacked is not None
+        return results
+
+    def pack(self) -> None:
+        """The second half of `apply`: the journal's next block. Nothing to do if that is done."""
+        done, self._unpacked = self._unpacked, None
+        if done is not None:
+            self._append(done)
+            self._failed = False
         if self._unsaved_bytes > UNSAVED_BYTES_MAX:
             self.save()
-        return results
 
     def asked(self, steps: StepRecord) -> StepAnswers:
         """Answer steps, of whatever sort, with the words that are on record under their chains' ids; logs nothing."""
@@ -186,18 +230,24 @@ class StateMachine:
                 ExitCode.DATA_DAMAGED, f"log record {log_index}: {error}; restore or replace this replica"
             ) from error
 
-    def _apply(self, log_index: int, term: int, record: LogRecord) -> Results:
+    def _judge(self, log_index: int, term: int, data: bytes | memoryview) -> Results:
+        ahead = self._ahead
+        if ahead is not None and ahead.is_of(data, self._head):
+            self._ahead = None
+            return self._judge_events(log_index, term, ahead.loaded, was_ahead=True)
+        record = self._decode(log_index, data)
         if record.kind == RecordKind.STEPS:
             return self._apply_steps(log_index, term, record)
         if record.kind == RecordKind.SETTINGS:
             applied = apply_settings(self.book, decode_settings(record.extra), record.timestamp_ns)
-            self._append(log_index, term, record, applied)
+            self._append(Unpacked(log_index, term, record, applied))
             return applied.results
-        room = room_for(len(record.preamble), len(record.rows))
-        room.rows[:] = record.rows
-        met = self._ids.meet(room.rows)
-        applied = apply_events(self.book, room.rows, self.loader.known(room.rows, met), record.timestamp_ns)
-        self._append(log_index, term, record, applied, room, met=met)
+        return self._judge_events(log_index, term, load_events(self.loader, self._ids, record))
+
+    def _judge_events(self, log_index: int, term: int, loaded: Loaded, *, was_ahead: bool = False) -> Results:
+        record, room, met, ready = loaded
+        applied = apply_ready(self.book, ready, record.timestamp_ns)
+        self._unpacked = Unpacked(log_index, term, record, applied, room, None, met, was_ahead)
         return applied.results
 
     def _apply_steps(self, log_index: int, term: int, record: LogRecord) -> StepAnswers:
@@ -210,7 +260,7 @@ class StateMachine:
         later = None
         if not outline.kinds.isdisjoint(LATER_STEPS) and (met is None or not is_whole(applied.rows, met)):
             later = later_of(steps.steps[applied.changed], self.book.next_position)
-        self._append(log_index, term, record._replace(extra=applied.extra), applied, room, later=later, met=met)
+        self._append(Unpacked(log_index, term, record._replace(extra=applied.extra), applied, room, later, met))
         return self.answering.complete(steps.steps, applied.answers, applied.changed, outline.kinds)
 
     def _decode_steps(self, log_index: int, record: LogRecord, rows: Words) -> StepRecord:
@@ -221,19 +271,11 @@ class StateMachine:
                 ExitCode.DATA_DAMAGED, f"log record {log_index}: {error}; restore or replace this replica"
             ) from error
 
-    def _append(
-        self,
-        log_index: int,
-        term: int,
-        record: LogRecord,
-        applied: Applied | AppliedSteps,
-        room: Room | None = None,
-        *,
-        later: Later | None = None,
-        met: Named | None = None,
-    ) -> None:
-        """Make the journal's next block of what was applied, in `room` where it was, and know its ids."""
-        position = self.book.next_position - len(applied.rows)
+    def _append(self, done: Unpacked) -> None:
+        """Make the journal's next block of what was applied, in the room where it was, and know its ids."""
+        log_index, term, record, applied, room, later, met, was_ahead = done
+        end = self.book.next_position
+        position = end - len(applied.rows)
         data, digest = encode_block(
             applied,
             preamble=record.preamble,
@@ -244,11 +286,13 @@ class StateMachine:
             previous=self._head.hash,
             room=room,
         )
+        if was_ahead and met is not None:
+            self._ids.met(met)
         self._ids.add(applied.rows, position, later, met)
         self.watch(applied.rows)
         self._recent.append(PackedBlock(position, log_index, data))
         self._unsaved_bytes += len(data)
-        self._head = Head(log_index, term, self.book.next_position, digest)
+        self._head = Head(log_index, term, end, digest)
 
     def _save(self) -> None:
         short = self._store.is_map_short  # what must be saved goes first

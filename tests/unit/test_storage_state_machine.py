@@ -114,6 +114,39 @@ def test_rows_that_are_not_saved_are_known_however_many(tmp_path: Path) -> None:
         assert machine.store.journal.recent.start > 0
 
 
+def test_between_the_halves_of_applying_a_record_nothing_else_may_be_done(tmp_path: Path) -> None:
+    records = make_records(1, 3)
+    steps: list[Callable[[StateMachine], object]] = [
+        StateMachine.save,
+        StateMachine.rest,
+        lambda machine: machine.prepare(records[-1]),
+        lambda machine: machine.apply(5, 1, records[-1]),
+    ]
+    for number, step in enumerate(steps):
+        with opened(tmp_path / str(number)) as machine:
+            apply_all(machine, records[:-2])
+            machine.judge(4, 1, records[-2])
+            assert machine.applied_index == 3
+            with pytest.raises(EngineStopped) as stopped:
+                step(machine)
+            assert stopped.value.code == ExitCode.APPLY_FAILED
+            machine.pack()
+            assert machine.applied_index == 4
+            step(machine)
+
+
+def test_what_was_judged_and_not_packed_is_not_saved_when_the_process_ends(tmp_path: Path) -> None:
+    records = make_records(1, 3)
+    with opened(tmp_path) as machine:
+        apply_all(machine, records[:-1])
+        machine.save()
+        machine.judge(5, 1, records[-1])
+        machine.close()
+    with opened(tmp_path) as machine:
+        assert machine.applied_index == 4
+        apply_all(machine, records[-1:])
+
+
 def test_a_damaged_record_ends_the_process_and_nothing_works_after(machine: StateMachine) -> None:
     records = make_records(1, 3)
     apply_all(machine, records[:-1])

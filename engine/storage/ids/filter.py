@@ -133,7 +133,7 @@ class IdFilter:
         maybe = np.zeros(len(keys), np.bool_)
         for segment in self._segments:
             _probe(segment, keys, maybe)
-        return np.flatnonzero(maybe)
+        return maybe.nonzero()[0]
 
     def meet(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return what `maybe` does, and insert the keys in the same pass: those that were there take no room."""
@@ -146,7 +146,7 @@ class IdFilter:
         for segment in self._segments[:-1]:
             _probe(segment, keys, maybe)
         self._free -= _meet(self._segments[-1], keys, maybe)
-        return np.flatnonzero(maybe)
+        return maybe.nonzero()[0]
 
 
 def _new_segment(keys: int) -> npt.NDArray[np.uint64]:

@@ -133,7 +133,7 @@ class KnownIds:
         met: what `meet` said of the batch that became the rows, behind any that expired. later: not needed where the
         rows are all of that batch.
         """
-        most = max(newest.count for newest in self._newest.values())
+        most = max(self._newest[Family.IDS].count, self._newest[Family.FOLLOWED].count)
         if most and most + len(rows) > self._entries_max:
             self.stored.queue({family: newest.take() for family, newest in self._newest.items()}, first_position)
         self._end_position = first_position + len(rows)
@@ -176,6 +176,11 @@ class KnownIds:
         followers, creates = fingerprints(batch, self._seed, own, followed)
         asked = own if spared is None or followers else np.where(spared, _NO_KEY, own)
         return self._named(own, followed if followers else None, self._filter.meet(asked), creates, followers)
+
+    def met(self, found: Named) -> None:
+        """Make what `find` said of a batch, without sparing any, what `meet` would have: put its ids into the filter,
+        before they are added."""
+        self._filter.meet(found.keys)
 
     def find_ids(self, ids: Words) -> Found:
         """Find transfers by ids of shape (n, 2), as `find` does."""
