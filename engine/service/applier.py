@@ -5,8 +5,9 @@ queue, and a job put after a barrier sees all that the barrier promised. Answers
 groups, because a record is safe once it is in the log (docs/decisions/0002). A failure here ends the process: a record
 is never skipped.
 
-While the thread has nothing to do, the loop applies a small record by itself; where nobody waits for answers, small
-records wait for each other (docs/decisions/0015).
+While the thread has nothing to do, the loop applies a small record by itself, loads it while the log waits for others,
+and packs it once its answer is on its way; where nobody waits for answers, small records wait for each other
+(docs/decisions/0015).
 """
 
 import asyncio
@@ -63,6 +64,14 @@ class Committed(NamedTuple):
 Job = Callable[[], None]
 
 
+class _Unpacked(NamedTuple):
+    """A record whose answers are known, before the machine may be used for anything else."""
+
+    committed: Committed
+    results: Results
+    took_s: float
+
+
 class _Nothing(Enum):
     """The queue is empty."""
 
@@ -85,6 +94,15 @@ class Machine(Protocol):
 
     def apply(self, log_index: int, term: int, record: bytes | memoryview) -> Results:
         """Apply one record in memory; one `RESULT` per row, or the answers to its steps."""
+
+    def prepare(self, record: bytes | memoryview) -> None:
+        """Load a record that may be applied next; changes nothing."""
+
+    def judge(self, log_index: int, term: int, record: bytes | memoryview) -> Results:
+        """The first half of `apply`, which has the results; `pack` must come next."""
+
+    def pack(self) -> None:
+        """The second half of `apply`."""
 
     def save(self) -> None:
         """Save everything applied since the last call, in one synced transaction."""
@@ -111,7 +129,8 @@ class Applier:
         self._queued, self._done = 0, 0
         """Items put into the queue, counted on the loop; items done with, counted by the thread."""
         self._turn_lock = threading.Lock()
-        """Held by whichever thread has the machine."""
+        """Held by whichever thread has the machine; by the loop until what it judged is packed."""
+        self._unpacked: _Unpacked | None = None
         self._held = Held[Committed](loop, self._hand_over)
         self._hurries, self._slow_for = False, 0
         self._queued_bytes = 0
@@ -151,6 +170,22 @@ class Applier:
             self._paused = True
             self.pause()
 
+    def prepare(self, record: bytes) -> None:
+        """Take a record that was proposed by itself, and look up what it needs while the log waits for others: `put`
+        will bring this very object, if it is committed."""
+        if len(record) > HERE_BYTES_MAX or self._queued != self._done or self._slow_for:
+            return
+        if not self._turn_lock.acquire(blocking=False):
+            return
+        began_s = time.perf_counter()
+        try:
+            self._machine.prepare(record)
+        except Exception as error:
+            self._failed(self._ended_by(error))
+        finally:
+            self._turn_lock.release()
+        self._note_slowness(time.perf_counter() - began_s)
+
     def hurry(self, hurries: bool) -> None:
         """Note whether anybody waits for the answers: whether this replica leads. Before that is known, nobody does."""
         self._held.release()
@@ -181,8 +216,11 @@ class Applier:
         self._queued += 1
         self._queue.put(item)
 
+    # -- on the loop, in place of the thread
+
     def _applied_here(self, committed: Committed) -> bool:
         """Apply a small record at once, if the thread is at rest and records were applied quickly of late."""
+        self._pack_here()
         if len(committed.record) > HERE_BYTES_MAX or self._queued != self._done:
             return False
         if self._slow_for:
@@ -190,27 +228,49 @@ class Applier:
             return False
         if not self._turn_lock.acquire(blocking=False):  # it saves
             return False
-        try:
-            self._apply_here(committed)
-        finally:
-            self._turn_lock.release()
+        self._judge_here(committed)
         return True
 
-    def _apply_here(self, committed: Committed) -> None:
-        began_s = time.monotonic()
+    def _judge_here(self, committed: Committed) -> None:
+        """Find the answers, and have them told before the record is packed: they stay true whatever comes of that."""
+        began_s = time.perf_counter()
         try:
-            answer = Answer(committed.log_index, self._apply(committed))
+            results = self._machine.judge(*committed)
+        except Exception as error:
+            self._turn_lock.release()
+            self._loop.call_soon(self._failed, self._ended_by(error))
+            return
+        self._unpacked = _Unpacked(committed, results, time.perf_counter() - began_s)
+        # Not at once: who proposed the record is about to be told where it is.
+        self._loop.call_soon(self._tell_here, Answer(committed.log_index, results))
+
+    def _tell_here(self, answer: Answer) -> None:
+        self._answered((answer,))
+        self._loop.call_soon(self._pack_here)  # behind who waited for the answer, and sends it
+
+    def _pack_here(self) -> None:
+        """Finish what was judged here, if that is still to do, and let go of the machine."""
+        if self._unpacked is None:
+            return
+        (committed, results, judging_s), self._unpacked = self._unpacked, None
+        began_s = time.perf_counter()
+        try:
+            self._machine.pack()
+            took_s = judging_s + time.perf_counter() - began_s
+            self._count(committed, results, took_s)
         except Exception as error:
             self._loop.call_soon(self._failed, self._ended_by(error))
             return
-        if time.monotonic() - began_s > HERE_S_MAX:
-            self._slow_for = HERE_AGAIN_RECORDS
-        handled_bytes, self._handled_bytes = self._handled_bytes, 0
-        hashes = [(self._machine.applied_index, self._machine.state_hash)]
-        # Not at once: who proposed the record is about to be told where it is.
-        self._loop.call_soon(self._told, [answer], hashes, handled_bytes)
+        finally:
+            self._turn_lock.release()
+        self._note_slowness(took_s)
+        self._note(((self._machine.applied_index, self._machine.state_hash),), len(committed.record))
         if self._unsaved >= self._group_records_max:
             self._hand_over(_nobody)
+
+    def _note_slowness(self, took_s: float) -> None:
+        if took_s > HERE_S_MAX:
+            self._slow_for = HERE_AGAIN_RECORDS
 
     # -- on the thread
 
@@ -242,8 +302,8 @@ class Applier:
                 break
             item = self._at_once()
         if answers:
-            self._loop.call_soon_threadsafe(self._told, answers, hashes, self._handled_bytes)
-            self._handled_bytes = 0
+            handled_bytes, self._handled_bytes = self._handled_bytes, 0
+            self._loop.call_soon_threadsafe(self._told, answers, hashes, handled_bytes)
         if item is None or self._save_is_due():
             self._unsaved = 0
             self._machine.save()
@@ -279,23 +339,30 @@ class Applier:
         return EngineStopped(ExitCode.APPLY_FAILED, _FAILED.format(self._machine.applied_index, error))
 
     def _apply(self, committed: Committed) -> Results:
+        started_s = time.perf_counter()
+        results = self._machine.apply(*committed)
+        self._count(committed, results, time.perf_counter() - started_s)
+        self._handled_bytes += len(committed.record)
+        return results
+
+    def _count(self, committed: Committed, results: Results, took_s: float) -> None:
+        """Note that a record is applied, and when it must be saved. By whoever has the machine."""
         if not self._unsaved:
             self._save_at_s, self._unsaved_bytes = time.monotonic() + SAVE_S_MAX, 0
         self._unsaved += 1
         before, self._unsaved_bytes = self._unsaved_bytes, self._unsaved_bytes + len(committed.record)
         if before < SAVE_BYTES_MIN <= self._unsaved_bytes:
             self._save_at_s -= SAVE_S_MAX - SAVE_EVERY_S
-        self._handled_bytes += len(committed.record)
-        if self.applied is None:
-            return self._machine.apply(*committed)
-        started_s = time.perf_counter()
-        results = self._machine.apply(*committed)
-        self.applied(time.perf_counter() - started_s, results)
-        return results
+        if self.applied is not None:
+            self.applied(took_s, results)
 
     # -- on the loop
 
     def _told(self, answers: list[Answer], hashes: list[tuple[int, bytes]], handled_bytes: int) -> None:
+        self._note(hashes, handled_bytes)
+        self._answered(answers)
+
+    def _note(self, hashes: Iterable[tuple[int, bytes]], handled_bytes: int) -> None:
         if self.note_state_hash is not None:
             for log_index, state_hash in hashes:
                 self.note_state_hash(log_index, state_hash)
@@ -303,7 +370,6 @@ class Applier:
         if self._paused and self.resume is not None and self._queued_bytes < QUEUE_BYTES_MAX // 2:
             self._paused = False
             self.resume()
-        self._answered(answers)
 
 
 def _nobody() -> None:

@@ -73,6 +73,10 @@ class Batcher:
         """How long the oldest waiting submission of transfers has waited, seconds."""
         return self._transfers.age_s
 
+    def prepare_with(self, prepare: Callable[[bytes], None]) -> None:
+        """Have `prepare` called with each record that is on its way alone."""
+        self._flight.alone = prepare
+
     async def post(self, words: Words, caller: Caller, deadline_s: float) -> Submission:
         """Log and apply valid rows, shape (n, 16); `deadline_s` is on the loop's clock.
 

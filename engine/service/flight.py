@@ -64,6 +64,8 @@ class Flight:
         self._by_index: dict[int, Ticket] = {}
         self.records = 0
         """Records proposed and not yet answered."""
+        self.alone: Callable[[bytes], None] = _nobody
+        """Given a record that is the only one on its way, once the log has sent and written what it had."""
 
     def propose(self, ticket: Ticket) -> None:
         """Hand a record to the log; raises `NotProposed`."""
@@ -84,6 +86,8 @@ class Flight:
         self._tickets.append(ticket)
         while self._tickets[0].settled:
             self._tickets.popleft()
+        if self.records == 1:
+            self._loop.call_soon(self.alone, record)
 
     def answered(self, answers: Iterable[Answer]) -> None:
         """Hand the results of applied records on; records of other leaders are nobody's here."""
@@ -105,3 +109,7 @@ class Flight:
     def _settle(self, ticket: Ticket) -> None:
         ticket.settled = True
         self.records -= 1
+
+
+def _nobody(_: bytes) -> None:
+    """Nobody prepares for it."""

@@ -80,6 +80,7 @@ class Replica:
             failed=failed,
             group_records_max=limits.apply_group_records_max,
         )
+        self.batcher.prepare_with(self.applier.prepare)
         self.applier.pause = getattr(log, "pause_applying", None)
         self.applier.resume = getattr(log, "resume_applying", None)
         self.applier.note_state_hash = getattr(log, "note_state_hash", None)

@@ -50,24 +50,43 @@ async def test_what_a_snapshot_brought_is_told_before_the_log_counts_it():
 
 
 class Noting:
-    """Notes which thread applied what; a record's first byte is how many of `HERE_S_MAX` it takes."""
+    """Notes which thread applied what, and that nothing is asked of it between the halves of applying."""
 
     state_hash = bytes(32)
 
     def __init__(self) -> None:
         self.applied_index, self.threads = 0, list[int]()
         self.saved_index = 0
+        self.judged: tuple[int, bytes] | None = None
+        self.prepared = list[bytes]()
 
     def apply(self, log_index: int, term: int, record: bytes) -> str:
+        results = self.judge(log_index, term, record)
+        self.pack()
+        return results
+
+    def prepare(self, record: bytes) -> None:
+        assert self.judged is None
+        self.prepared.append(record)
+
+    def judge(self, log_index: int, term: int, record: bytes) -> str:
+        assert self.judged is None
         if record == b"bad":
             raise EngineStopped(ExitCode.APPLY_FAILED, "bad")
         if record == b"slow":
             time.sleep(2 * HERE_S_MAX)
         self.threads.append(threading.get_ident())
-        self.applied_index = log_index
+        self.judged = (log_index, record)
         return "done"
 
+    def pack(self) -> None:
+        if self.judged is not None:
+            if self.judged[1] == b"cannot be packed":
+                raise EngineStopped(ExitCode.APPLY_FAILED, "not packed")
+            self.applied_index, self.judged = self.judged[0], None
+
     def save(self) -> None:
+        assert self.judged is None
         self.saved_index = self.applied_index
 
     def rest(self) -> None:
@@ -79,6 +98,7 @@ class Bench:
 
     def __init__(self, group_records_max: int) -> None:
         self.machine, self.told, self.failures = Noting(), list[int](), list[EngineStopped]()
+        self.applied_when_told = list[int]()
         self.changed = asyncio.Event()
         self.applier = Applier(
             self.machine,  # type: ignore[arg-type]
@@ -89,7 +109,9 @@ class Bench:
         )
 
     def _answered(self, answers: Iterable[Answer]) -> None:
-        self.told += [one.log_index for one in answers]
+        answered = [one.log_index for one in answers]
+        self.told += answered
+        self.applied_when_told += [self.machine.applied_index] * len(answered)
         self.changed.set()
 
     def _failed(self, stopped: EngineStopped) -> None:
@@ -129,6 +151,60 @@ async def test_a_leader_applies_a_small_record_at_once_and_tells_it_later():
         assert bench.here == [True]
         assert bench.told == []
         await bench.told_all(1)
+
+
+async def test_an_answer_found_here_is_told_before_the_record_is_packed():
+    async with running() as bench:
+        bench.put(SMALL)
+        await bench.told_all(1)
+        assert bench.applied_when_told == [0]
+        assert await bench.applier.run(lambda: bench.machine.applied_index) == 1
+
+
+async def test_what_was_judged_here_is_packed_before_the_next_record_is():
+    async with running() as bench:
+        bench.put(SMALL, SMALL)
+        assert bench.machine.applied_index == 1
+        bench.put(LARGE, SMALL)
+        assert bench.machine.applied_index >= 2
+        await bench.told_all(4)
+        assert bench.here[:3] == [True, True, False]
+
+
+async def test_whoever_wants_the_machine_waits_until_it_is_packed():
+    async with running() as bench:
+        for log_index in range(1, 100):
+            bench.put(SMALL)
+            assert await bench.applier.run(lambda: (bench.machine.judged, bench.machine.applied_index)) == (
+                None,
+                log_index,
+            )
+
+
+async def test_a_record_that_cannot_be_packed_was_answered_and_ends_the_process():
+    async with running() as bench:
+        bench.put(b"cannot be packed")
+        await bench.told_all(1)
+        async with asyncio.timeout(WAIT_S_MAX):
+            while not bench.failures:
+                await asyncio.sleep(0)
+        assert [one.code for one in bench.failures] == [ExitCode.APPLY_FAILED]
+        bench.machine.judged = None
+
+
+async def test_a_small_record_is_prepared_while_nothing_else_is_done():
+    async with running() as bench:
+        bench.applier.prepare(SMALL)
+        bench.applier.prepare(LARGE)
+        assert bench.machine.prepared == [SMALL]
+        bench.put(SMALL)
+        bench.applier.prepare(SMALL)  # not before the one before is packed
+        assert bench.machine.prepared == [SMALL]
+        await bench.told_all(1)
+        bench.applier._queued += 1  # as if the thread had something to do
+        bench.applier.prepare(SMALL)
+        bench.applier._queued -= 1
+        assert bench.machine.prepared == [SMALL]
 
 
 async def test_what_follows_a_large_record_waits_for_it():
