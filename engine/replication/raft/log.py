@@ -1,10 +1,10 @@
 """`RaftLog`: the replicated log of one group on this replica, on PySyncObj's core.
 
 Everything happens on the event loop's thread in **turns**. What arrives (a message, a proposal, a finished sync)
-changes state at once and asks for a turn; the turn lets the library tick if it is time or there is something to
-commit, fills the windows of followers, starts the next group of writes, sends the one ack that is owed, and only then
-calls back whoever waits. A record is handed to `apply` once it is committed by a quorum *and* durable here, so the
-store never runs ahead of its own log.
+changes state at once and asks for a turn. A turn lets the library tick if it is time; a leader commits, fills the
+windows of followers and starts the next group of writes; a follower writes, sends the one ack that it owes and hands
+over what is committed; only then whoever waits is called back. A record is handed to `apply` once it is committed by
+a quorum *and* durable here, so the store never runs ahead of its own log.
 
 What ends the process goes to `stop_process` as an `EngineStopped`; after that this log does nothing more.
 """
@@ -200,30 +200,14 @@ class RaftLog:
     # One turn.
 
     def _advance(self) -> None:
-        core = self._core
-        ticks = self._turns.take_tick() or core.campaign_due
+        ticks = self._turns.take_tick() or self._core.campaign_due
         if ticks:
             self._tick()
-        else:
-            self._commit()
-        leads = core.is_leader
-        if leads:
-            self._lead(ticks)
-            self._transport.flush()  # followers write while this replica does
-        self._writes_in_turn = True
-        self._journal.write_soon()
-        self._writes_in_turn = False
-        if not leads:
-            self._acknowledge()
-        self._tell()
-
-    def _commit(self) -> None:
-        """Commit, and hand over what is committed: all that the core would do between its ticks. Looking at its timers
-        in every turn costs more than most turns do."""
         if self._core.is_leader:
-            self._core.commit(self._sender.quorum_index)
-        if self._hands_over:
-            self._applying.advance()
+            self._lead(ticks)
+        else:
+            self._follow()
+        self._tell()
 
     @property
     def _hands_over(self) -> bool:
@@ -241,6 +225,11 @@ class RaftLog:
         self._election.after_tick()
 
     def _lead(self, ticks: bool) -> None:
+        """First what somebody waits for. What the core would do between its ticks is done without it: looking at its
+        timers in every turn costs more than most turns do."""
+        self._core.commit(self._sender.quorum_index)
+        if self._hands_over:
+            self._applying.advance()
         pending, journal, term = self._pending, self._journal, self._core.term
         if pending.has_barriers:
             if pending.barriers_need_record(journal.last_index):
@@ -250,12 +239,20 @@ class RaftLog:
         self._snapshots_out.send_pieces(term)
         if ticks or self._hand_over.active:
             self._hand_over.step()
+        self._transport.flush()  # followers write while this replica does
+        self._journal.write_soon()
 
-    def _acknowledge(self) -> None:
+    def _follow(self) -> None:
+        """First what the leader waits for."""
+        self._writes_in_turn = True
+        self._journal.write_soon()
+        self._writes_in_turn = False
         ack = self._acks.due(self._core.term, self._journal.durable_index)
         if ack is not None:
             self._transport.send(*ack)
         self._transport.flush()
+        if self._hands_over:
+            self._applying.advance()
 
     def _tell(self) -> None:
         """Callbacks run last: they may propose, stop, or ask for the status."""
@@ -310,13 +307,11 @@ class RaftLog:
     def _became_durable(self) -> None:
         if not self._turns.running:
             return
-        core = self._core
-        if core.is_leader:
+        if self._core.is_leader:
             self._sender.count_copies()
-            has_work = self._sender.quorum_index > core.commit_index
-        else:
-            has_work = not self._writes_in_turn  # the turn that writes acknowledges
-        if has_work or self._hands_over:
+            if self._sender.quorum_index > self._core.commit_index or self._hands_over:
+                self._turns.soon()
+        elif not self._writes_in_turn:  # the turn that writes goes on to acknowledge, and to hand over
             self._turns.soon()
 
     def _require_leading(self) -> None:
