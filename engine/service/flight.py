@@ -87,7 +87,7 @@ class Flight:
         while self._tickets[0].settled:
             self._tickets.popleft()
         if self.records == 1:
-            self._loop.call_soon(self.alone, record)
+            self._loop.call_soon(self.alone, ticket.record)
 
     def answered(self, answers: Iterable[Answer]) -> None:
         """Hand the results of applied records on; records of other leaders are nobody's here."""
