@@ -226,11 +226,13 @@ class Sender:
     def _run_of(self, first: int, count: int) -> Run:
         """The records of one append; followers that are equally far share it."""
         if (first, count) != (self._run.first, len(self._run.terms)):
-            entries = [self._journal.entry_at(log_index) for log_index in range(first, first + count)]
-            records: list[Buffer] = [entry.record for entry in entries]
-            lengths = [len(record) for record in records]
-            if sum(lengths) < count * JOIN_BYTES_MAX:
-                records = [b"".join(records)]
-            terms, checksums = [entry.term for entry in entries], [entry.crc for entry in entries]
-            self._run = Run(first, terms, lengths, checksums, records)
+            self._run = run = Run(first, [], [], [], [])
+            for log_index in range(first, first + count):
+                _, term, record, checksum = self._journal.entry_at(log_index)
+                run.terms.append(term)
+                run.lengths.append(len(record))
+                run.checksums.append(checksum)
+                run.payload.append(record)
+            if count > 1 and sum(run.lengths) < count * JOIN_BYTES_MAX:
+                run.payload[:] = [b"".join(run.payload)]
         return self._run
