@@ -64,11 +64,15 @@ class LogRecord(NamedTuple):
 
     kind: RecordKind
     timestamp_ns: int
-    callers: tuple[Caller, ...]
     rows: Words
     extra: bytes
     preamble: bytes
     """Header, callers and names as they stand in the bytes: the journal keeps them."""
+
+    @property
+    def callers(self) -> tuple[Caller, ...]:
+        """Who asked for which rows: read when somebody wants to know, not for each record that is applied."""
+        return callers_of(self.preamble)
 
 
 class LogRecordDamaged(ValueError):
@@ -127,7 +131,6 @@ def decode_log_record(data: bytes | bytearray | memoryview) -> LogRecord:
     return LogRecord(
         found,
         timestamp_ns,
-        _decode_callers(view, callers, names_at),
         as_words(view[rows_at:extra_at]) if count else np.empty((0, 16), np.uint64),
         bytes(view[extra_at:]),
         bytes(view[:rows_at]),
@@ -136,11 +139,13 @@ def decode_log_record(data: bytes | bytearray | memoryview) -> LogRecord:
 
 def kind_of(preamble: bytes | memoryview) -> RecordKind:
     """Return the kind of the record that a preamble was taken from."""
-    return RecordKind(HEADER.unpack_from(preamble)[2])
+    return _KINDS[HEADER.unpack_from(preamble)[2]]
 
 
-def _decode_callers(view: memoryview, count: int, names_at: int) -> tuple[Caller, ...]:
-    callers, at = [], names_at
+def callers_of(preamble: bytes | memoryview) -> tuple[Caller, ...]:
+    """Return the callers of the record that a preamble was taken from, in the order of their rows."""
+    view, (_, _, _, _, _, count, *_) = memoryview(preamble), HEADER.unpack_from(preamble)
+    callers, at = [], HEADER_BYTES + count * CALLER.size
     for number in range(count):
         first, rows, attempt, length, _, seen = CALLER.unpack_from(view, HEADER_BYTES + number * CALLER.size)
         callers.append(Caller(first, rows, bytes(view[at : at + length]).decode(), seen, attempt))

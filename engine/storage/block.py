@@ -171,29 +171,30 @@ def encode_block(
 ) -> tuple[bytes | memoryview, bytes]:
     """Return the bytes of the block, and its hash. They are those of `room` where its first rows are the block's, with
     the amounts that they ask for, and the extra fits."""
-    index = applied.requested_index.astype("<u4", copy=False).tobytes()
+    rows, index = applied.rows, applied.requested_index.tobytes()
+    preamble_bytes, extra_bytes = len(preamble), len(extra)
     start = HEADER.pack(
         MAGIC,
         FORMAT_VERSION,
         0,
-        len(preamble),
+        preamble_bytes,
         log_index,
         term,
         applied.timestamp_ns,
         first_position,
-        len(applied.rows),
+        len(rows),
         len(applied.requested_index),
-        len(extra),
+        extra_bytes,
         0,
         previous,
         GENESIS_HASH,
     )[:HASH_AT]
-    end = HEADER_BYTES + len(preamble) + applied.rows.nbytes + len(extra)
-    if room is not None and end <= len(room.data) and not len(index) and _fills(room, applied.rows):
+    end = HEADER_BYTES + preamble_bytes + rows.nbytes + extra_bytes
+    if room is not None and not index and end <= room.data.nbytes and _fills(room, rows):
         return _finished(room.data[:end].data, start, preamble, extra)
     pieces = (
         preamble,
-        _bytes_of(applied.rows),
+        _bytes_of(rows),
         index,
         bytes(_padding(len(index))),
         _bytes_of(applied.requested_amount),
@@ -215,7 +216,8 @@ def _fills(room: Room, rows: Words) -> bool:
 def _finished(data: memoryview, start: bytes, preamble: bytes, extra: bytes) -> tuple[memoryview, bytes]:
     """Put what is around the rows of a block into its place; return it, read-only, and its hash."""
     data[HEADER_BYTES : HEADER_BYTES + len(preamble)] = preamble
-    data[len(data) - len(extra) :] = extra
+    if extra:
+        data[-len(extra) :] = extra
     digest = blake3(start).update(data[HEADER_BYTES:]).digest()
     data[:HEADER_BYTES] = start + digest
     return data.toreadonly(), digest

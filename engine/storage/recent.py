@@ -59,15 +59,14 @@ class RecentBlocks:
         """The first position still here."""
         return self.kept.start
 
-    def append(self, block: PackedBlock) -> None:
-        """Add the block at `end`."""
-        place = place_of(block.data)
-        kept = self.kept
+    def append(self, block: PackedBlock, rows: int) -> None:
+        """Add the block at `end`, of so many rows."""
+        kept, weight = self.kept, rows + ROWS_PER_BLOCK
         kept.blocks.append(block)
         kept.firsts.append(block.first_position)
-        kept.weights.append(place.rows + ROWS_PER_BLOCK)
-        self._weight += kept.weights[-1]
-        self.end = place.end_position
+        kept.weights.append(weight)
+        self._weight += weight
+        self.end = block.first_position + rows
 
     def unsaved(self) -> list[PackedBlock]:
         """Return the blocks that are not saved yet."""

@@ -274,8 +274,8 @@ class StateMachine:
     def _append(self, done: Unpacked) -> None:
         """Make the journal's next block of what was applied, in the room where it was, and know its ids."""
         log_index, term, record, applied, room, later, met, was_ahead = done
-        end = self.book.next_position
-        position = end - len(applied.rows)
+        rows, end = len(applied.rows), self.book.next_position
+        position = end - rows
         data, digest = encode_block(
             applied,
             preamble=record.preamble,
@@ -290,7 +290,7 @@ class StateMachine:
             self._ids.met(met)
         self._ids.add(applied.rows, position, later, met)
         self.watch(applied.rows)
-        self._recent.append(PackedBlock(position, log_index, data))
+        self._recent.append(PackedBlock(position, log_index, data), rows)
         self._unsaved_bytes += len(data)
         self._head = Head(log_index, term, end, digest)
 

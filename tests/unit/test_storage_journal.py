@@ -59,7 +59,7 @@ class Sample:
         with writing(self.environment, self.folder) as transaction:
             self.journal.append(transaction, [PackedBlock(first, log_index, data)])
         if self.journal.recent.end == first:
-            self.journal.recent.append(PackedBlock(first, log_index, data))
+            self.journal.recent.append(PackedBlock(first, log_index, data), len(block.rows))
             self.journal.recent.saved(log_index)
         requested = dict(zip(block.requested_index.tolist(), block.requested_amount.tolist(), strict=True))
         legs = [*(block.rows[:, 15] >> np.uint64(48)).tolist(), 0]
@@ -119,8 +119,8 @@ def test_what_is_not_saved_is_kept_whatever_its_size_and_not_told_as_saved(tmp_p
     with open_environment(tmp_path, map_bytes_max=1 << 24) as environment:
         whole = Sample(environment, tmp_path, 1000).journal.recent.kept.blocks
         recent = RecentBlocks(0, 0, 1)
-        for block in whole:
-            recent.append(block)
+        for block, rows in zip(whole, BLOCK_ROWS, strict=True):
+            recent.append(block, rows)
         assert recent.unsaved() == whole
         assert recent.saved_after(0) == []
         recent.saved(6)
