@@ -61,7 +61,10 @@ class Batch:
 
     def open_rows(self) -> "Batch":
         """Return this batch without the chains that nobody waits for any more."""
-        if not any(waiter.done() for waiter in self.waiters):
+        for waiter in self.waiters:
+            if waiter.done():
+                break
+        else:
             return self
         rest = Batch()
         rest.extend(self, self.waiting_rows())

@@ -56,8 +56,10 @@ class Coalescer:
         self._again = Batch()
         """Rows whose items failed, waiting together for their next attempt."""
         self._sending: dict[Batch, asyncio.Task[None]] = {}
+        self._sender: asyncio.Task[None]
+        """The task that was made last: it takes the next batch while `_send_is_due`, then is in `_sending`."""
         self._waiting_for_room: deque[asyncio.Future[None]] = deque()
-        self._flush_is_due = self._resume_is_due = self._sweep_is_due = self._again_is_due = False
+        self._send_is_due = self._resume_is_due = self._sweep_is_due = self._again_is_due = False
         self._closed = False
         self._failures, self._resume_s, self._again_s = 0, 0.0, 0.0
         self._rows = 0
@@ -78,8 +80,8 @@ class Coalescer:
             filling = self._seal()
         filling.add(record, waiter, deadline_s)
         self._rows += 1
-        if not self._flush_is_due:
-            self._flush_soon()
+        if not self._send_is_due:
+            self._send_soon()
 
     def submit_chain(self, records: Sequence[bytes], waiters: Sequence[Waiter], deadline_s: float) -> None:
         """Take the records of one chain, at most `BATCH_TRANSFERS_MAX`: they travel together."""
@@ -91,7 +93,7 @@ class Coalescer:
         for record, waiter in zip(records, waiters, strict=True):
             filling.add(record, waiter, deadline_s)
         self._rows += len(records)
-        self._flush_soon()
+        self._send_soon()
 
     async def room(self, deadline_s: float) -> None:
         """Wait until the queue has room; raises `NotAdmitted` at the deadline."""
@@ -121,48 +123,66 @@ class Coalescer:
         self._filling = Batch()
         return self._filling
 
-    def _flush_soon(self) -> None:
+    def _send_soon(self) -> None:
         """Send at the end of this turn of the loop, so that all that is submitted in it goes together."""
-        if not self._flush_is_due and len(self._sending) < self._calls_max:
-            self._flush_is_due = True
-            self._loop.call_soon(self._flush)
+        if not self._send_is_due and len(self._sending) < self._calls_max:
+            self._send_is_due = True
+            self._sender = self._loop.create_task(self._send())
         if not self._sweep_is_due:
             self._sweep_is_due = True
             self._loop.call_later(SWEEP_S, self._sweep)
 
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        if self._loop.time() < self._resume_s:
-            if not self._resume_is_due:
-                self._resume_is_due = True
-                self._loop.call_at(self._resume_s, self._resume)
-            return
-        while len(self._sending) < self._calls_max and (batch := self._next()):
-            self._sending[batch] = self._loop.create_task(self._send(batch))
+    def _send_on(self) -> None:
+        """Send what is left, if anything is."""
+        if self._ready or self._filling.waiters:
+            self._send_soon()
+
+    def _is_pausing(self) -> bool:
+        """Whether nothing is sent yet, because a call failed; then it is later."""
+        if self._loop.time() >= self._resume_s:
+            self._resume_s = 0.0
+            return False
+        if not self._resume_is_due:
+            self._resume_is_due = True
+            self._loop.call_at(self._resume_s, self._resume)
+        return True
 
     def _resume(self) -> None:
         self._resume_is_due = False
-        self._flush()
+        self._send_on()
 
     def _next(self) -> Batch | None:
         """Return the next batch in which somebody still waits."""
-        while self._ready or self._filling:
+        while self._ready or self._filling.waiters:
             if not self._ready:
                 self._seal()
             batch = self._ready.popleft()
             rest = batch.open_rows()
+            if rest is batch:
+                return batch
             self._leave(len(batch) - len(rest))
             if rest:
                 return rest
         return None
 
-    async def _send(self, batch: Batch) -> None:
+    async def _send(self) -> None:
+        """Send the next batch; if that leaves any, another task sends on meanwhile."""
+        self._send_is_due = False
+        batch = None if self._resume_s and self._is_pausing() else self._next()
+        if batch is None:
+            return
+        self._sending[batch] = self._sender
+        self._send_on()
         endpoint = self._endpoints.current
         batch.attempts += 1
-        left_s = max(batch.deadlines_s) - self._loop.time()
+        timeout_s = max(min(max(batch.deadlines_s) - self._loop.time(), ATTEMPT_S_MAX), 0.0)
         try:
             request = packed_request(batch.packed, min(batch.attempts, ATTEMPT_MAX))
-            self._answered(batch, await _ask(endpoint, request, max(min(left_s, ATTEMPT_S_MAX), 0.0)))
+            stream = endpoint.stream
+            if stream is not None and len(request) <= REQUEST_BYTES_MAX:
+                self._answered(batch, await stream.post(request, timeout_s))
+            else:
+                self._answered(batch, await _call(endpoint, request, timeout_s))
         except NotAnswered as failed:
             self._failed(batch, endpoint, failed.told)
         except grpc.aio.AioRpcError as error:
@@ -171,12 +191,13 @@ class Coalescer:
             self._failed(batch, endpoint, Told(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}"))
         finally:
             del self._sending[batch]
-            self._flush()
+            self._send_on()
 
     def _answered(self, batch: Batch, response: PostTransfersResponse) -> None:
         results, ids, at = response.packed_results, bytes(batch.packed), 0
-        if len(results) != len(batch) * PACKED_RESULT.size:
-            raise ValueError(f"{len(batch)} transfers were answered with {len(results)} bytes of results")
+        rows = len(batch.waiters)
+        if len(results) != rows * PACKED_RESULT.size:
+            raise ValueError(f"{rows} transfers were answered with {len(results)} bytes of results")
         for (position, timestamp, outcome, flags, group), waiter in zip(
             PACKED_RESULT.iter_unpack(results), batch.waiters, strict=True
         ):
@@ -184,9 +205,10 @@ class Coalescer:
                 waiter.set_result(result_of(ids[at : at + 16], position, timestamp, outcome, flags, group))
             at += RECORD_BYTES
         self._failures = 0
-        self.saw((seen.group, seen.log_index) for seen in response.log_indexes)
-        retried = self._items_failed(batch, {fault.index: told_by(fault.status) for fault in response.faults})
-        self._leave(len(batch) - retried)
+        self.saw([(seen.group, seen.log_index) for seen in response.log_indexes])
+        if response.faults:
+            rows -= self._items_failed(batch, {fault.index: told_by(fault.status) for fault in response.faults})
+        self._leave(rows)
 
     def _items_failed(self, batch: Batch, told: dict[int, Told]) -> int:
         """Ask again for the chains that it may help; answer the others. Returns how many rows are asked again."""
@@ -220,7 +242,7 @@ class Coalescer:
     def _again_due(self) -> None:
         self._again_is_due = False
         self._release_again()
-        self._flush()
+        self._send_on()
 
     def _release_again(self) -> None:
         if self._again:
@@ -271,14 +293,8 @@ class Coalescer:
         yield self._again
 
 
-async def _ask(endpoint: Endpoint, request: bytes, timeout_s: float) -> PostTransfersResponse:
-    """Ask by the server's stream where it is ready, else by a call, and open the stream where calls are answered.
-
-    Raises `NotAnswered` or `grpc.aio.AioRpcError`.
-    """
-    stream = endpoint.stream
-    if stream is not None and len(request) <= REQUEST_BYTES_MAX:
-        return await stream.post(request, timeout_s)
+async def _call(endpoint: Endpoint, request: bytes, timeout_s: float) -> PostTransfersResponse:
+    """Ask by a call, and open the stream where calls are answered; raises `grpc.aio.AioRpcError`."""
     answer = await endpoint.method(POST_TRANSFERS)(request, timeout=timeout_s)
     endpoint.open_stream()
     return PostTransfersResponse.FromString(answer)

@@ -55,8 +55,9 @@ class IdSource:
         with self._lock:
             if now_ms > self._time_ms:
                 self._time_ms = now_ms
-                self._high = now_ms << 16 | _VERSION_7 | random_bits(2) & _HIGH_RANDOM_MASK
-                self._low = _VARIANT | random_bits(8) & _LOW_RANDOM_MASK
+                bits = random_bits(10)
+                self._high = now_ms << 16 | _VERSION_7 | bits >> 64 & _HIGH_RANDOM_MASK
+                self._low = _VARIANT | bits & _LOW_RANDOM_MASK
             else:
                 self._low += 1
             return _PAIR.pack(self._high, self._low)

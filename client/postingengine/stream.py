@@ -54,6 +54,10 @@ class Stream:
         """When it ended, on the loop's clock."""
         self._waiting: dict[int, asyncio.Future[PostTransfersResponse]] = {}
         """By number: the batches without an answer yet."""
+        self._until_s: dict[int, float] = {}
+        """By number, on the loop's clock: when their time is over."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Set for the first of these times, or sooner: a timer for each batch would cost several times as much."""
         self._unsent: set[int] = set()
         self._writing = asyncio.Lock()
         self._number = 0
@@ -66,16 +70,18 @@ class Stream:
         self._number = number = self._number + 1
         answered = self._waiting[number] = self._loop.create_future()
         self._unsent.add(number)
+        now_s = self._loop.time()
         if self._silent_since_s is None:
-            self._silent_since_s = self._loop.time()
-        timer = self._loop.call_later(timeout_s, self._give_up, number)
+            self._silent_since_s = now_s
+        self._until_s[number] = until_s = now_s + timeout_s
+        if self._timer is None or until_s < self._timer.when():
+            self._look_at(until_s)
         try:
             await self._send(number, numbered_request(number, request, max(int(timeout_s * 1000), 1)))
             response: PostTransfersResponse = await answered
             return response
         finally:
-            timer.cancel()
-            del self._waiting[number]
+            del self._waiting[number], self._until_s[number]
             self._unsent.discard(number)
 
     async def close(self) -> None:
@@ -136,6 +142,20 @@ class Stream:
         else:
             answered.set_exception(NotAnswered(told_by(answer.fault)))
 
+    def _look_at(self, when_s: float) -> None:
+        """Look for batches whose time is over then, not later."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when_s, self._look)
+
+    def _look(self) -> None:
+        self._timer, now_s = None, self._loop.time()
+        for number in [number for number, until_s in self._until_s.items() if until_s <= now_s]:
+            self._give_up(number)
+        later = [until_s for until_s in self._until_s.values() if until_s > now_s]
+        if later:
+            self._look_at(min(later))
+
     def _give_up(self, number: int) -> None:
         """A batch's time is over."""
         answered, since_s = self._waiting[number], self._silent_since_s
@@ -151,6 +171,9 @@ class Stream:
             return
         self.is_ready, self.ended_s = False, self._loop.time()
         self._call.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         told = Told(grpc.StatusCode.UNAVAILABLE, f"the stream of posts ended before the answer: {why}")
         for answered in self._waiting.values():
             if not answered.done():

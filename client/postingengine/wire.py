@@ -13,6 +13,7 @@ LIST_ENTRIES: Final = SERVICE + "ListEntries"
 GET_BALANCE_AT: Final = SERVICE + "GetBalanceAt"
 LIST_LEDGERS: Final = SERVICE + "ListLedgers"
 
+_BYTES: Final = tuple(bytes((byte,)) for byte in range(256))
 _PACKED_TAG: Final = b"\x12"
 """PostTransfersRequest.packed: field 2, length-delimited."""
 _ATTEMPT_TAG: Final = b"\x18"
@@ -38,9 +39,8 @@ def numbered_request(number: int, request: bytes, timeout_ms: int) -> bytes:
 
 def varint(number: int) -> bytes:
     """Return a number from 0 on as protobuf writes it."""
-    encoded = bytearray()
+    encoded = b""
     while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
+        encoded += _BYTES[number & 0x7F | 0x80]
         number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
+    return encoded + _BYTES[number]

@@ -13,6 +13,7 @@ from engine.rpc.faults import Fault, Reason
 from postingengine import AsyncClient, DeadlineExceeded, Outcome, new_id
 from postingengine import Fault as ClientFault
 from postingengine.endpoints import Endpoint
+from postingengine.stream import NotAnswered
 from postingengine.v1 import posting_service_pb2
 from postingengine.wire import numbered_request, packed_request
 from tests.client_fakes import FakePosting, ServingStreams, serving
@@ -86,6 +87,24 @@ async def test_a_late_answer_is_nobody_s_and_the_stream_stays() -> None:
         gate.set()
         assert (await client.post(A, B, 5, ledger=1)).position == 2
         assert (len(fake.timeouts_ms), fake.streams_opened) == (2, 1)
+
+
+async def test_each_batch_of_a_stream_is_given_up_at_its_own_time() -> None:
+    fake, gate = FakePosting(), asyncio.Event()
+    async with ServingStreams(fake) as server, AsyncClient(server.address) as client:
+        await open_stream(client)
+        stream, request = endpoint_of(client).stream, packed_request(bytes(128), 1)
+        assert stream is not None
+        fake.gate = gate.wait
+        patient, hasty = (asyncio.create_task(stream.post(request, within_s)) for within_s in (0.5, 0.05))
+        async with asyncio.timeout(WAIT_S_MAX):
+            given_up, _ = await asyncio.wait({patient, hasty}, return_when=asyncio.FIRST_COMPLETED)
+            assert given_up == {hasty}
+            for task in (hasty, patient):
+                with pytest.raises(NotAnswered, match="no answer came in time"):  # not the server's word for it
+                    await task
+        assert stream.is_ready
+        gate.set()
 
 
 async def test_a_stream_that_is_silent_through_an_attempt_is_left_for_calls(monkeypatch: pytest.MonkeyPatch) -> None:
