@@ -209,8 +209,7 @@ def encode_block(
 
 def _fills(room: Room, rows: Words) -> bool:
     """Whether rows are the first of the room, and so many that no memory to speak of would be kept for nothing."""
-    same = rows.__array_interface__["data"][0] == room.rows.__array_interface__["data"][0]
-    return same and 8 * rows.nbytes >= 7 * room.rows.nbytes
+    return 8 * rows.nbytes >= 7 * room.rows.nbytes and np.may_share_memory(rows[:1], room.rows[:1])
 
 
 def _finished(data: memoryview, start: bytes, preamble: bytes, extra: bytes) -> tuple[memoryview, bytes]:

@@ -105,6 +105,27 @@ def test_a_block_of_rows_in_their_place_is_the_one_that_is_joined(stored: int, e
     assert isinstance(blocks[1][0], memoryview) == (stored > 3 and fits)  # or it would keep a room for a few rows
 
 
+def test_rows_that_are_not_the_first_of_their_room_are_joined() -> None:
+    room = room_for(len(PREAMBLE), 16)
+    room.rows[:] = applied(16).rows
+    made = applied(16, 0)._replace(rows=room.rows[1:])
+    blocks = [
+        encode_block(
+            made,
+            preamble=PREAMBLE,
+            extra=b"",
+            log_index=9,
+            term=2,
+            first_position=40,
+            previous=GENESIS_HASH,
+            room=given,
+        )
+        for given in (None, room)
+    ]
+    assert blocks[0] == blocks[1]
+    assert isinstance(blocks[1][0], bytes)
+
+
 @pytest.mark.parametrize("length", [0, HEADER_BYTES - 1, HEADER_BYTES, -1])
 def test_a_cut_block_is_found(length: int) -> None:
     with pytest.raises(BlockDamaged):
