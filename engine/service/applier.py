@@ -245,8 +245,10 @@ class Applier:
         self._loop.call_soon(self._tell_here, Answer(committed.log_index, results))
 
     def _tell_here(self, answer: Answer) -> None:
-        self._answered((answer,))
-        self._loop.call_soon(self._pack_here)  # behind who waited for the answer, and sends it
+        try:
+            self._answered((answer,))
+        finally:
+            self._loop.call_soon(self._pack_here)  # behind who waited for the answer, and sends it
 
     def _pack_here(self) -> None:
         """Finish what was judged here, if that is still to do, and let go of the machine."""
