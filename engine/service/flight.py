@@ -48,6 +48,7 @@ class Ticket:
     ) -> None:
         """`answered` gets log index and results once the record is applied, or `failed` the fault of all of it."""
         self.record = record
+        """Until the log has taken it."""
         self.answered = answered
         self.failed = failed
         self.proposed_s = 0.0
@@ -88,6 +89,7 @@ class Flight:
             self._tickets.popleft()
         if self.records == 1:
             self._loop.call_soon(self.alone, ticket.record)
+        ticket.record = b""  # the log has it
 
     def answered(self, answers: Iterable[Answer]) -> None:
         """Hand the results of applied records on; records of other leaders are nobody's here."""

@@ -145,10 +145,11 @@ class Submission:
     def _where_to_cut(self) -> npt.NDArray[np.int64]:
         """Return the row numbers behind which a record may end, ascending; most submissions go whole, and never ask."""
         if self._cuts is None:
-            meta = self._words[:, 15]
-            # Of an account command the same bit says how the account is limited.
-            linked = (meta & LINKED_BIT) * (meta & _KIND_MASK < _ACCOUNT_KINDS)
-            self._cuts = np.flatnonzero(linked == 0) + 1
+            meta, self._cuts = self._words[:, 15], np.arange(1, self.count + 1)
+            if np.bitwise_or.reduce(meta) & LINKED_BIT:
+                # Of an account command the same bit says how the account is limited.
+                linked = (meta & LINKED_BIT) * (meta & _KIND_MASK < _ACCOUNT_KINDS)
+                self._cuts = self._cuts[linked == 0]
         return self._cuts
 
 
