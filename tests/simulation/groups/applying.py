@@ -58,6 +58,11 @@ class SimulatedApplier:
             self._turn()
         self._machine.save()
 
+    def prepare(self, record: bytes) -> None:
+        """See `Applier.prepare`."""
+        if not self._queue:
+            self._machine.prepare(record)
+
     def put(self, log_index: int, term: int, record: bytes | memoryview) -> None:
         """See `Applier.put`."""
         self._queue.append(Committed(log_index, term, bytes(record)))
