@@ -29,8 +29,9 @@ def faults_of(batch: Words, hash_seed: int = 0) -> npt.NDArray[np.uint16]:
     `batch`, shape (n, 16), is C-contiguous, and may be read-only. A fault spreads over its whole chain: the faulty leg
     keeps its reason, the others get CHAIN_INVALID. `hash_seed` keeps crafted ids from making one slow chain.
     """
-    faults = np.empty(len(batch), np.uint16)
-    slots = np.zeros(1 << (2 * len(batch) + 1).bit_length(), np.uint32)
+    rows = len(batch)
+    faults = np.empty(rows, np.uint16)
+    slots = np.zeros(1 << (2 * rows + 1).bit_length(), np.uint32)
     find_faults(batch, slots, np.uint64(hash_seed), faults)
     return faults
 

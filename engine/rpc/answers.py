@@ -1,8 +1,9 @@
 """Building answers: `RESULT` rows and faults to the messages of the contract."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +25,7 @@ _PACKED_RESULTS_TAG: Final = b"\x12"
 _LOG_INDEXES_TAG: Final = b"\x22"
 
 
-class Answered(NamedTuple):
+class Answered(msgspec.Struct, frozen=True):
     """What became of a batch: each item has an outcome in `results`, or is in `faults` and has outcome 0 there."""
 
     results: Results

@@ -41,11 +41,12 @@ class Batch(msgspec.Struct, frozen=True):
 
 def read_batch(data: bytes) -> Batch:
     """Read a serialised `PostTransfersRequest`; raises `CallFailed` (INVALID_ARGUMENT)."""
-    found = _find_packed(data)
-    if found is None:
+    fields = read_fields(data, _BATCH_TAGS)
+    if fields is None or _PACKED_TAG not in fields[1]:
         return _read_generated(data)
-    packed, attempt = found
-    return Batch(words_of_packed(packed), True, attempt_of(attempt), [])
+    numbers, pieces = fields
+    attempt = numbers.get(_ATTEMPT_TAG, 0) & 0xFFFFFFFF
+    return Batch(words_of_packed(pieces[_PACKED_TAG]), True, attempt_of(attempt), [])
 
 
 def batch_of(request: PostTransfersRequest) -> Batch:
@@ -141,13 +142,3 @@ def read_fields(data: bytes, known: Set[int]) -> tuple[dict[int, int], dict[int,
     except IndexError:  # cut off within a number
         return None
     return numbers, pieces
-
-
-def _find_packed(data: bytes) -> tuple[memoryview, int] | None:
-    """Return the packed field and the attempt of a message with just these; None for any other message."""
-    fields = read_fields(data, _BATCH_TAGS)
-    if fields is None:
-        return None
-    numbers, pieces = fields
-    packed = pieces.get(_PACKED_TAG)
-    return None if packed is None else (packed, numbers.get(_ATTEMPT_TAG, 0) & 0xFFFFFFFF)

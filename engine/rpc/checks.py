@@ -24,7 +24,7 @@ def faults_in(words: Words, unreadable: list[Fault]) -> list[Fault]:
     """
     codes = faults_of(words)
     (items,) = codes.nonzero()
-    if not len(items):
+    if not items.size:
         return unreadable
     found = {int(item): _told(codes, int(item)) for item in items} | {fault.item or 0: fault for fault in unreadable}
     return [found[item] for item in sorted(found)]

@@ -132,7 +132,9 @@ class TransferLane:
         now_s = self._loop.time()
         while lane and rows < target and len(parts) < LOG_RECORD_CALLERS_MAX:
             submission = lane[0]
-            if self._is_dropped(submission, now_s):
+            if now_s >= submission.deadline_s or submission.done.cancelled():
+                # Nobody waits for the rest of it any more: expired work is not logged.
+                self._queue.waiting_rows -= submission.give_up(deadline_passed(_DEADLINE_PASSED))
                 lane.popleft()
                 continue
             first, taken = submission.take(target - rows)
@@ -147,13 +149,6 @@ class TransferLane:
             if submission.next_row == submission.count:
                 lane.popleft()
         return rows
-
-    def _is_dropped(self, submission: Submission, now_s: float) -> bool:
-        """Whether nobody waits for the rest of a submission any more: expired work is not logged."""
-        if not submission.done.cancelled() and now_s < submission.deadline_s:
-            return False
-        self._queue.waiting_rows -= submission.give_up(deadline_passed(_DEADLINE_PASSED))
-        return True
 
     def _encode(self, parts: list[Part]) -> bytes:
         pieces = [part.submission.rows_bytes(part.first_row, part.rows) for part in parts]
