@@ -60,8 +60,12 @@ class SimulatedApplier:
 
     def prepare(self, record: bytes) -> None:
         """See `Applier.prepare`."""
-        if not self._queue:
+        if self._queue or not self._process.alive:
+            return
+        try:
             self._machine.prepare(record)
+        except EngineStopped as stopped:
+            self._failed(stopped)
 
     def put(self, log_index: int, term: int, record: bytes | memoryview) -> None:
         """See `Applier.put`."""

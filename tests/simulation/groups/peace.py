@@ -41,7 +41,7 @@ class Peace:
             if node.replica is not None:
                 applier: Any = node.replica.applier
                 applier.turn_s_max = 0.002
-        await world.until(lambda: all(world.leader(group) for group in world.groups), CALM_S_MAX, "no leaders in peace")
+        await world.until(lambda: all(map(self._is_led, world.groups)), CALM_S_MAX, "no leaders in peace")
         await self._rest()
 
     async def judge(self) -> None:
@@ -78,6 +78,10 @@ class Peace:
             assert node.replica is not None
             reserved = node.replica.machine.book.account_rows()[:, 6:10]
             require(not reserved.any(), f"I7: {node.address} has something reserved at rest")
+
+    def _is_led(self, group: int) -> bool:
+        """Whether one replica leads, and none that was deposed believes that it still does."""
+        return sum(node.leads for node in self.world.replicas(group)) == 1
 
     def _nothing_held(self) -> bool:
         books = [node.replica.machine.book for node in self.world.nodes if node.replica is not None]
