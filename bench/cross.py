@@ -12,6 +12,7 @@ from bench.batches import account_ids, batch_between, drawn_pairs
 from bench.bulk import BulkRun, balances, create_accounts, open_stub, post_batches
 from bench.cluster import BenchCluster
 from bench.expected import expected_balances
+from bench.rest import until_idle
 from bench.single import SingleRun, post_one_by_one
 from cli.cluster_file import FILE_NAME
 from engine.config import initial_settings, load_config
@@ -86,7 +87,7 @@ class _Bench:
         self._groups, self._posted = groups_of(cluster, ids), 0
 
     async def measure(self, *, crossing: bool) -> _Measured:
-        """Post bulk batches, wait until nothing is open, then single posts one after the other."""
+        """Post bulk batches, wait until nothing is open and the replicas rest, then post one at a time."""
         options, warm_up = self._options, WARM_UP_BATCHES
         batches = [self._batch(crossing) for _ in range(warm_up + options.batches)]
         packed = [batch.tobytes() for batch in batches]
@@ -99,6 +100,7 @@ class _Bench:
             await self.until_settled()
             cpu_us = (self._node_cpu_s() - before) / bulk.posted * 1e6
         pairs = drawn_pairs(self._groups, WARM_UP_POSTS + options.idle_posts, crossing=crossing, rng=self._rng)
+        await until_idle(self._cluster)
         warm = await post_one_by_one(self._cluster.router, self._ids, pairs[:WARM_UP_POSTS], LEDGER)
         idle = await post_one_by_one(self._cluster.router, self._ids, pairs[WARM_UP_POSTS:], LEDGER)
         return _Measured(bulk, idle._replace(moved=idle.moved + warm.moved), cpu_us, batches)

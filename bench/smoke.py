@@ -1,9 +1,10 @@
 """`make bench-smoke`: one JSON line that says what the engine does on this machine.
 
-Bulk (packed batches of 8190 between 10,000 accounts) and single posts (256 in flight from one asyncio client) go
-through the router of a fresh cluster, every acknowledged write synced. At the end every balance is compared with what
-NumPy sums from the same batches: a figure from a run that lost or doubled a cent is no figure. Then a second cluster,
-of two groups, is asked for transfers that all cross, and for local ones to compare with (`bench.cross`).
+Bulk (packed batches of 8190 between 10,000 accounts), single posts (256 in flight from one asyncio client) and, once
+the replicas rest (`bench.rest`), posts one at a time go through the router of a fresh cluster, every acknowledged
+write synced. At the end every balance is compared with what NumPy sums from the same batches: a figure from a run
+that lost or doubled a cent is no figure. Then a second cluster, of two groups, is asked for transfers that all cross,
+and for local ones to compare with (`bench.cross`).
 """
 
 import argparse
@@ -24,6 +25,7 @@ from bench.cluster import BenchCluster, running_cluster
 from bench.cross import CrossOptions, cross_figures
 from bench.expected import expected_balances
 from bench.options import at_least, parser_of
+from bench.rest import until_idle
 from bench.single import SingleRun, pairs_in_turn, post_one_by_one, post_singles
 
 ACCOUNTS: Final = 10_000
@@ -54,7 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--replicas", type=at_least(1), default=3, help="of each group")
     parser.add_argument("--batches", type=at_least(1), default=240, help="bulk batches of 8190 transfers")
     parser.add_argument("--singles", type=at_least(1), default=150_000, help="single posts, 256 in flight")
-    parser.add_argument("--idle-posts", type=at_least(1), default=300, help="posts one at a time")
+    parser.add_argument("--idle-posts", type=at_least(1), default=1000, help="posts one at a time, at rest")
     parser.add_argument(
         "--cross-batches", type=at_least(0), default=60, help="bulk batches over two groups; 0: leave it out"
     )
@@ -92,11 +94,13 @@ async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, 
         router_after = cluster.router_usage()
         disk = cluster.data_bytes()
         turns = pairs_in_turn(ACCOUNTS, options.singles)
-        marks = [_cpu_s(cluster)]
+        before_singles = _cpu_s(cluster)
         singles = await post_singles(cluster.router, ids, turns, LEDGER, in_flight=SINGLES_IN_FLIGHT)
-        marks.append(_cpu_s(cluster))
+        singles_used = _cpu_each(before_singles, _cpu_s(cluster), singles.posted / 1e6)
+        rested_s = await until_idle(cluster)
+        before_idle = _cpu_s(cluster)
         idle = await post_one_by_one(cluster.router, ids, turns[: options.idle_posts], LEDGER)
-        marks.append(_cpu_s(cluster))
+        idle_used = _cpu_each(before_idle, _cpu_s(cluster), idle.posted / 1e6)
         found = await balances(stub, ids)
     expected = expected_balances(batches, ids) + singles.moved + idle.moved
     cpu = [(b.cpu_s - a.cpu_s) / bulk.posted * 1e6 for a, b in zip(before, after, strict=True)]
@@ -107,8 +111,9 @@ async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, 
         "router_cpu_us_per_transfer": round(router_cpu / bulk.posted * 1e6, 3),
         "client_cpu_us_per_transfer": round((client_after - client_before) / bulk.posted * 1e6, 3),
         **_single_figures(singles, idle),
-        f"in_flight_{SINGLES_IN_FLIGHT}_cpu_us": _cpu_each(marks[0], marks[1], singles.posted / 1e6),
-        "idle_post_cpu_us": _cpu_each(marks[1], marks[2], idle.posted / 1e6),
+        f"in_flight_{SINGLES_IN_FLIGHT}_cpu_us": singles_used,
+        "idle_post_cpu_us": idle_used,
+        "idle_after_s": round(rested_s, 1),
         "rss_mb_per_replica": round(max(one.rss_mb for one in after)),
         "bytes_on_disk_per_transfer": round(disk / len(cluster.node_pids) / (count * BATCH_TRANSFERS)),
         "bytes_on_disk_growth_per_transfer": round((disk - disk_before) / len(cluster.node_pids) / bulk.posted),
