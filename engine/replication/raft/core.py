@@ -1,8 +1,9 @@
 """PySyncObj 0.3.17 as the core of our Raft: its terms, votes and commit rule, and nothing else of it.
 
 Every `_SyncObj__` name the engine relies on is in this module. The library keeps: when to campaign, counting votes,
-the up-to-date check, the commit rule (only records of the own term), stepping down without a quorum. Replaced here: its
-queue of commands, its sending, its apply loop, its compaction and snapshots, its dice and its clock.
+the up-to-date check, the commit rule at its ticks (`commit` is the same rule between them), stepping down without a
+quorum. Replaced here: its queue of commands, its sending, its apply loop, its compaction and snapshots, its dice and
+its clock.
 """
 
 import random
