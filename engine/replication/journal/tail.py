@@ -53,15 +53,11 @@ class Tail:
     def __init__(self, files: SegmentFiles, end: int, opening: Callable[[], Opening]) -> None:
         """`opening` is asked whenever a segment begins."""
         self._files, self._opening = files, opening
-        self.number, self._offset = place_of(end)
-        self._segment_bytes = self._bytes_of(self.number)
+        self.position = end
+        """Where the next record goes."""
+        self._enter(place_of(end)[0])
         self._record_bytes_max = room_of(files.segment_bytes) - size_on_disk(START.size + REPLICA_BYTES_MAX)
         self.group = Group(end, 1)
-
-    @property
-    def position(self) -> int:
-        """Where the next record goes."""
-        return position_of(self.number, self._offset)
 
     def put(self, kind: RecordKind, index: int, term: int, payload: Bytes = b"", payload_crc: int = 0) -> int:
         """Add one record to the group, in the next segment if it does not fit here; return its position.
@@ -69,19 +65,21 @@ class Tail:
         Raises ValueError if it fits into no segment.
         """
         size = size_on_disk(len(payload))
-        if self._offset + size > self._segment_bytes:
+        if self.position + size > self._segment_end:
             if size > self._record_bytes_max:
                 raise ValueError(f"a log record of {len(payload)} bytes does not fit into a segment")
             self.begin_segment(self.number + 1, self.position)
-        return self._place(RecordHeader(payload_crc, len(payload), kind, index, term, self.group.start), payload)
+        return self._place(RecordHeader(payload_crc, len(payload), kind, index, term, self.group.start), payload, size)
 
     def begin_segment(self, number: int, previous: int) -> None:
         """Go on in another segment; `previous` is the position at which the log leaves the one before."""
-        self.number, self._offset, self._segment_bytes = number, SEGMENT_HEADER_BYTES, self._bytes_of(number)
+        self.position = position_of(number, SEGMENT_HEADER_BYTES)
+        self._enter(number)
         base_index, base_term, last_index, term, voted_for = self._opening()
         payload = encode_start(StartOfSegment(previous, last_index, term, voted_for))
         crc, start = crc32c(payload), self.group.start
-        self._place(RecordHeader(crc, len(payload), RecordKind.START, base_index, base_term, start), payload)
+        header = RecordHeader(crc, len(payload), RecordKind.START, base_index, base_term, start)
+        self._place(header, payload, size_on_disk(len(payload)))
 
     def hand_over(self, last_index: int) -> Group:
         """Return the group, which is to be written now, and begin the next."""
@@ -90,19 +88,23 @@ class Tail:
         self.group = Group(self.position, group.serial + 1)
         return group
 
+    def _enter(self, number: int) -> None:
+        self.number, self._seed = number, self._files.seed_of(number)
+        self._segment_end = position_of(number, self._bytes_of(number))
+
     def _bytes_of(self, number: int) -> int:
         """Of the file if there is one: an older setting may have made it."""
         return self._files.size(number) if number in self._files.descriptors else self._files.segment_bytes
 
-    def _place(self, header: RecordHeader, payload: Bytes) -> int:
+    def _place(self, header: RecordHeader, payload: Bytes, size: int) -> int:
         writes = self.group.writes
         if not writes or writes[-1].number != self.number:
-            writes.append(Write(self.number, self._offset, []))
+            writes.append(Write(self.number, place_of(self.position)[1], []))
         buffers = writes[-1].buffers
-        buffers.append(encode_record_header(self._files.seed_of(self.number), header))
+        buffers.append(encode_record_header(self._seed, header))
         if payload:
             buffers.append(payload)
             buffers.append(_PADDING[-len(payload) & 7])
         position = self.position
-        self._offset += size_on_disk(len(payload))
+        self.position += size
         return position
