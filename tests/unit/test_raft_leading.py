@@ -1,5 +1,7 @@
 """Leading, following, handing over: proposals, barriers, elections, snapshots and state hashes on one real replica."""
 
+import asyncio
+
 import pytest
 from blake3 import blake3
 from crc32c import crc32c
@@ -403,6 +405,40 @@ def test_a_follower_behind_the_log_gets_a_snapshot_in_pieces_and_then_records(ma
     bench.run()
     last = [message for message in bench.told(Append, "c") if message.lengths][-1]
     assert last.previous_index == 31
+
+
+def test_the_log_keeps_what_will_follow_a_snapshot_that_is_being_made_whatever_load_goes_on(make_bench):
+    bench = make_bench(settings=RaftSettings(retained_bytes_min=0, retained_bytes_max=0, leader_fallback_s=60.0))
+    bench.elect()
+    asked, made = asyncio.Event(), bench.store.make
+
+    async def slowly():
+        snapshot = await made()
+        await asked.wait()
+        return snapshot
+
+    bench.store.make = slowly
+
+    def go_on(first: int) -> None:
+        for number in range(first, first + 10):
+            bench.log.propose((number - 2).to_bytes(8, "little") + bytes(100), lambda _: None)
+            bench.run(0.001)
+            bench.acknowledge("b", number)
+            bench.run(0.01)
+        for index, term, record in bench.applied:
+            if index > bench.store.log_index:
+                bench.store.apply(index, term, record)
+        bench.log.truncate_below(bench.store.save())
+        bench.run()
+
+    go_on(2)
+    bench.receive("c", Ack(bench.log.status().term, 1, True, False, False))
+    bench.run(0.05)
+    go_on(12)
+    assert bench.log.status().first_index == 12
+    asked.set()
+    bench.run(0.2)
+    assert {piece.index for piece in bench.told(SnapshotPiece, "c")} == {11}
 
 
 def test_pieces_out_of_order_or_damaged_do_not_become_a_snapshot(make_bench):

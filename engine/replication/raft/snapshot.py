@@ -100,6 +100,8 @@ class SnapshotSender:
         self._ready = ready
         self._snapshot: Snapshot | None = None
         self._making: asyncio.Task[None] | None = None
+        self._making_from_index = 0
+        """The log's base when the snapshot that is being made was asked for: it will stand there, or behind."""
         self._transfers: dict[str, Transfer] = {}
 
     def needed(self, peer: str, base_index: int) -> None:
@@ -109,12 +111,15 @@ class SnapshotSender:
             self._transfers[peer] = Transfer(self._now())
         elif not usable and self._making is None:
             self._discard()
-            self._transfers = {peer: Transfer(self._now())}
+            self._transfers, self._making_from_index = {peer: Transfer(self._now())}, base_index
             self._making = asyncio.get_running_loop().create_task(self._make())
 
     def held_index(self) -> int | None:
-        """While a snapshot is in use, the log keeps what follows it."""
-        return None if self._snapshot is None else self._snapshot.log_index
+        """While a snapshot is in use, the log keeps what follows it, and while one is being made what will: else that
+        would be dropped before it is made, and so with the next one, for as long as the load goes on."""
+        if self._snapshot is not None:
+            return self._snapshot.log_index
+        return None if self._making is None else self._making_from_index
 
     def send_pieces(self, term: int) -> None:
         """Fill each transfer's window: the end of a turn."""
