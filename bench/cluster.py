@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.usage import Usage, bytes_on_disk, usage_of
+from bench.usage import Usage, bytes_on_disk, usage_of, written_bytes_of
 
 READY_S_MAX: Final = 90
 STOP_S_MAX: Final = 30
@@ -31,6 +31,14 @@ class BenchCluster(NamedTuple):
     def node_usage(self) -> list[Usage]:
         """Return what each replica's process has used so far."""
         return [usage_of(pid) for pid in self.node_pids]
+
+    def node_cpu_s(self) -> float:
+        """Return the CPU time that all replicas have used so far, seconds."""
+        return sum(one.cpu_s for one in self.node_usage())
+
+    def node_written_bytes(self) -> int:
+        """Return what all replicas have had the kernel write to disks so far."""
+        return sum(map(written_bytes_of, self.node_pids))
 
     def router_usage(self) -> list[Usage]:
         """Return what each router's process has used so far."""

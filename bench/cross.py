@@ -95,10 +95,10 @@ class _Bench:
         async with channel:
             await post_batches(stub, packed[:warm_up], in_flight=CALLS_IN_FLIGHT)
             await self.until_settled()
-            before = self._node_cpu_s()
+            before = self._cluster.node_cpu_s()
             bulk = await post_batches(stub, packed[warm_up:], in_flight=CALLS_IN_FLIGHT)
             await self.until_settled()
-            cpu_us = (self._node_cpu_s() - before) / bulk.posted * 1e6
+            cpu_us = (self._cluster.node_cpu_s() - before) / bulk.posted * 1e6
         pairs = drawn_pairs(self._groups, WARM_UP_POSTS + options.idle_posts, crossing=crossing, rng=self._rng)
         await until_idle(self._cluster)
         warm = await post_one_by_one(self._cluster.router, self._ids, pairs[:WARM_UP_POSTS], LEDGER)
@@ -109,9 +109,6 @@ class _Bench:
         pairs = drawn_pairs(self._groups, BATCH_TRANSFERS, crossing=crossing, rng=self._rng)
         self._posted += BATCH_TRANSFERS
         return batch_between(self._ids, pairs, self._posted, ledger=LEDGER, rng=self._rng)
-
-    def _node_cpu_s(self) -> float:
-        return sum(one.cpu_s for one in self._cluster.node_usage())
 
     async def until_settled(self) -> None:
         """Wait until no chain is open: COMMITs follow their callers' answers."""

@@ -24,6 +24,7 @@ from bench.bulk import BulkRun, balances, create_accounts, open_stub, post_batch
 from bench.cluster import BenchCluster, running_cluster
 from bench.cross import CrossOptions, cross_figures
 from bench.expected import expected_balances
+from bench.machine import MachineRun, processors
 from bench.options import at_least, parser_of
 from bench.rest import until_idle
 from bench.single import SingleRun, pairs_in_turn, post_one_by_one, post_singles
@@ -38,7 +39,7 @@ LEDGER: Final = 1
 
 def main() -> None:
     """Run the benchmark and print its one line."""
-    options = _options()
+    options, machine = _options(), MachineRun()
     with (
         tempfile.TemporaryDirectory(prefix="bench-smoke-") as name,
         running_cluster(Path(name), replicas=options.replicas) as cluster,
@@ -46,6 +47,7 @@ def main() -> None:
         report = asyncio.run(_run(cluster, options))
     if options.cross_batches:
         report |= _cross(options)
+    report = machine.figures() | report
     print(json.dumps(report))
     if report["differences"] or report.get("cross_group_differences"):
         sys.exit("the balances differ from the batches: the figures above are void")
@@ -98,9 +100,10 @@ async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, 
         singles = await post_singles(cluster.router, ids, turns, LEDGER, in_flight=SINGLES_IN_FLIGHT)
         singles_used = _cpu_each(before_singles, _cpu_s(cluster), singles.posted / 1e6)
         rested_s = await until_idle(cluster)
-        before_idle = _cpu_s(cluster)
+        before_idle, processors_before = _cpu_s(cluster), processors()
         idle = await post_one_by_one(cluster.router, ids, turns[: options.idle_posts], LEDGER)
         idle_used = _cpu_each(before_idle, _cpu_s(cluster), idle.posted / 1e6)
+        idle_stolen = processors().stolen_share_since(processors_before)
         found = await balances(stub, ids)
     expected = expected_balances(batches, ids) + singles.moved + idle.moved
     cpu = [(b.cpu_s - a.cpu_s) / bulk.posted * 1e6 for a, b in zip(before, after, strict=True)]
@@ -113,6 +116,7 @@ async def _run(cluster: BenchCluster, options: argparse.Namespace) -> dict[str, 
         **_single_figures(singles, idle),
         f"in_flight_{SINGLES_IN_FLIGHT}_cpu_us": singles_used,
         "idle_post_cpu_us": idle_used,
+        "idle_post_stolen_share": idle_stolen,
         "idle_after_s": round(rested_s, 1),
         "rss_mb_per_replica": round(max(one.rss_mb for one in after)),
         "bytes_on_disk_per_transfer": round(disk / len(cluster.node_pids) / (count * BATCH_TRANSFERS)),
@@ -127,7 +131,7 @@ def _cpu_s(cluster: BenchCluster) -> dict[str, float]:
     return {
         "client": time.process_time(),
         "router": sum(one.cpu_s for one in cluster.router_usage()),
-        "replicas": sum(one.cpu_s for one in cluster.node_usage()),
+        "replicas": cluster.node_cpu_s(),
     }
 
 

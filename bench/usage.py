@@ -1,4 +1,4 @@
-"""What processes use, from the kernel's own accounting (proc(5)): CPU seconds, resident memory, bytes on disk."""
+"""What processes use, from the kernel's own accounting (proc(5)): CPU seconds, memory, what they write."""
 
 import os
 from pathlib import Path
@@ -23,6 +23,12 @@ def usage_of(pid: int) -> Usage:
     stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     resident_pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return Usage((int(stat[11]) + int(stat[12])) / TICKS_PER_S, resident_pages * PAGE_BYTES / 1e6)
+
+
+def written_bytes_of(pid: int) -> int:
+    """Read how much a live process had the kernel write to disks so far; raises FileNotFoundError if it is gone."""
+    counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(counters["write_bytes"])
 
 
 def bytes_on_disk(folder: Path) -> int:

@@ -32,6 +32,7 @@ from bench.contention.page import page
 from bench.contention.payroll import Payroll, PayrollOptions, PayrollRun
 from bench.contention.ratios import UNIFORM, RatioOptions, Ratios, Rounds
 from bench.contention.sending import Sender
+from bench.machine import MachineRun
 from bench.options import at_least, parser_of, share
 
 MIXES: Final = (UNIFORM, "zipf", "hot-credit", "hot-debit-limited")
@@ -42,7 +43,7 @@ LIVE_SAMPLES_MIN: Final = 10_000
 
 def main() -> None:
     """Run the workloads, write the report, and print its one line."""
-    options = _options()
+    options, machine = _options(), MachineRun()
     with (
         tempfile.TemporaryDirectory(prefix="bench-contention-") as name,
         running_cluster(Path(name), replicas=options.replicas, groups=options.groups) as cluster,
@@ -50,6 +51,7 @@ def main() -> None:
         figures, ratios, payroll = asyncio.run(_run(cluster, options))
     if "drain" in options.workloads and options.buckets > 1:
         figures |= _drain_of_buckets(options)
+    figures = machine.figures() | figures
     folder = Path(options.report)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contention.json").write_text(json.dumps(figures) + "\n")
