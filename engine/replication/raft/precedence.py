@@ -11,7 +11,7 @@ from typing import Final
 
 LONE_BYTES_MAX: Final = 4096
 """A larger record goes to all at once: it takes long enough that the slower disk of two should not add to it."""
-FIRST_S_MAX: Final = 0.003
+FIRST_S_MAX: Final = 0.01
 """If the record is not committed by then, the others are told too."""
 
 
