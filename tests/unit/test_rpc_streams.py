@@ -32,6 +32,24 @@ GRACE_S = 60.0
 ALICE, BOB = identity(0xA11CE), identity(0xB0B)
 
 
+class Writes:
+    """A call's context whose writes wait until they may begin, and which counts how many are under way at once."""
+
+    def __init__(self, context: Context, may_begin: asyncio.Event) -> None:
+        self._context, self._may_begin = context, may_begin
+        self._under_way = self.most_under_way = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: bytes) -> None:
+        self._under_way += 1
+        self.most_under_way = max(self.most_under_way, self._under_way)
+        await self._may_begin.wait()
+        await self._context.write(message)
+        self._under_way -= 1
+
+
 class Served:
     """A server of one method, and who posts there."""
 
@@ -41,9 +59,13 @@ class Served:
         self.gates: dict[int, asyncio.Event] = {}
         self.answer_bytes = 1
         self.server = grpc.aio.server()
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+        self.writes: Any = None
 
     async def serve(self, context: Context) -> None:
-        await self.streams.serve(context, self.post)
+        self.writes = Writes(context, self.may_write)
+        await self.streams.serve(self.writes, self.post)
 
     async def post(self, numbered: NumberedBatch) -> bytes:
         self.posted.append(numbered)
@@ -73,9 +95,11 @@ async def serving(*, calls_max: int = 10, in_flight_max: int = 16) -> AsyncItera
     served.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
     address = f"127.0.0.1:{served.server.add_insecure_port('127.0.0.1:0')}"
     await served.server.start()
-    async with asyncio.timeout(30), grpc.aio.insecure_channel(address) as channel:
-        yield served, channel.stream_stream(METHOD)
-    await served.server.stop(0)
+    try:
+        async with asyncio.timeout(30), grpc.aio.insecure_channel(address) as channel:
+            yield served, channel.stream_stream(METHOD)
+    finally:
+        await served.server.stop(0)
 
 
 def batch(number: int, attempt: int = 1, **fields: Any) -> bytes:
@@ -168,17 +192,21 @@ async def test_no_more_is_read_than_may_wait_for_answers() -> None:
 async def test_answers_that_are_ready_at_once_are_written_one_at_a_time_and_each_arrives() -> None:
     async with serving(in_flight_max=8) as (served, opened):
         served.answer_bytes = 1_500_000  # more than is taken before somebody reads
-        served.gates = dict.fromkeys(range(1, 9), asyncio.Event())
+        gate = asyncio.Event()
+        served.gates = dict.fromkeys(range(1, 9), gate)
+        served.may_write.clear()
         call = opened()
         for number in range(1, 13):
             await call.write(batch(number))
         await until(lambda: len(served.posted) == 8)
-        served.gates[1].set()
+        gate.set()
         await asyncio.sleep(0.05)
-        assert len(served.posted) < 12  # what is not written yet still counts
+        assert len(served.posted) == 8  # what is not written yet still counts
+        served.may_write.set()
         answers = [await answer_of(call) for _ in range(12)]
         assert sorted(answer.batch_number for answer in answers) == list(range(1, 13))
         assert all(set(one.results.packed_results) == {one.batch_number} for one in answers)
+        assert served.writes.most_under_way == 1
 
 
 async def test_the_last_answers_come_after_the_caller_has_sent_its_last_batch() -> None:
