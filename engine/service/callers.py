@@ -42,6 +42,12 @@ def address_of(context: Context) -> str:
     return context.peer()[:IDENTITY_BYTES_MAX]
 
 
+def require_placement(sender: Sender, replica: Replica) -> None:
+    """Raise `CallFailed` if a router says that it placed this request by an older epoch than the group's own."""
+    if sender.epoch is not None:
+        require_epoch(sender.epoch, replica)
+
+
 def require_epoch(epoch: int, replica: Replica) -> None:
     """Raise `CallFailed` (ABORTED, PLACEMENT_STALE) if an epoch is older than the group's own."""
     own = replica.settings().placement_epoch

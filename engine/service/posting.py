@@ -15,7 +15,7 @@ from engine.rpc.streams import NumberedBatch, Streams
 from engine.rpc.typed import words_of_accounts, words_of_updates
 from engine.service import accounts, transfers
 from engine.service.buckets import missing_buckets
-from engine.service.callers import address_of, require_epoch, sender_of
+from engine.service.callers import address_of, identity_of, require_placement, sender_of
 from engine.service.posts import by_item, item_of, post
 from engine.service.replica import Replica
 from engine.service.statements import Statements
@@ -100,8 +100,7 @@ class PostingServicer:
 
     async def _post_batch(self, data: bytes, context: Context, until_s: float, lane: Lane | None) -> bytes:
         sender = sender_of(context)
-        if sender.epoch is not None:
-            require_epoch(sender.epoch, self._replica)
+        require_placement(sender, self._replica)
         batch = read_batch(data)
         refuse_commands(batch.words)
         faults = batch.faults
@@ -115,9 +114,7 @@ class PostingServicer:
     async def _post_accounts(
         self, words: Words, faults: list[Fault], attempt: int, context: Context
     ) -> tuple[list[AccountResult], list[GroupLogIndex]]:
-        sender = sender_of(context)
-        if sender.epoch is not None:
-            require_epoch(sender.epoch, self._replica)
-        caller = Caller(sender.identity or address_of(context), attempt_of(attempt))
+        require_placement(sender_of(context), self._replica)
+        caller = Caller(identity_of(context), attempt_of(attempt))
         answered = await post(self._replica, words, faults, caller, deadline_s(context, self._post_s))
         return account_results(answered), log_indexes(answered.log_indexes)

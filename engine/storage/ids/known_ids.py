@@ -133,7 +133,7 @@ class KnownIds:
         met: what `meet` said of the batch that became the rows, behind any that expired. later: not needed where the
         rows are all of that batch.
         """
-        most = max(self._newest[Family.IDS].count, self._newest[Family.FOLLOWED].count)
+        most = max(newest.count for newest in self._newest.values())
         if most and most + len(rows) > self._entries_max:
             self.stored.queue({family: newest.take() for family, newest in self._newest.items()}, first_position)
         self._end_position = first_position + len(rows)
