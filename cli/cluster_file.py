@@ -105,19 +105,19 @@ def parse_ledgers(texts: Sequence[str]) -> tuple[Ledger, ...]:
 
 
 def free_ports(count: int, taken: int | None = None) -> list[int]:
-    """Return ports, other than `taken`, that nobody listens on at this moment; raises `EngineStopped` where there are
-    not enough."""
+    """Return ports in a row, `taken` not among them, that nobody listens on at this moment; raises `EngineStopped`
+    where there are not enough.
+
+    In a row, so that another cluster, made while a process of this one is down, would have to fit into the gap.
+    """
     # Not the ids' kind of randomness: it only keeps clusters that start together from trying the same ports.
-    tries = random.SystemRandom().sample(range(PORT_FIRST, PORT_LAST), PORT_TRIES_MAX)
-    found: list[int] = []
-    for port in tries:
-        if len(found) == count:
-            break
-        if port != taken and _is_free(port):
-            found.append(port)
-    if len(found) < count:
-        raise EngineStopped(ExitCode.ADDRESS_IN_USE, f"no {count} ports from {PORT_FIRST} to {PORT_LAST} are free")
-    return found
+    draw = random.SystemRandom()
+    for _ in range(PORT_TRIES_MAX if count <= PORT_LAST - PORT_FIRST else 0):
+        first = draw.randint(PORT_FIRST, PORT_LAST - count)
+        row = range(first, first + count)
+        if taken not in row and all(map(_is_free, row)):
+            return list(row)
+    raise EngineStopped(ExitCode.ADDRESS_IN_USE, f"no {count} ports in a row from {PORT_FIRST} to {PORT_LAST} are free")
 
 
 def _is_free(port: int) -> bool:

@@ -1,18 +1,16 @@
 """Both ends of a peer connection: what one replica lets in and hears, over real sockets on the loopback."""
 
 import asyncio
-import socket
 
 from engine.replication.transport.frames import split_records
 from engine.replication.transport.messages import Append, Refusal
 from engine.replication.transport.transport import Address, AsyncioTransport, PeerSecurity
+from tests.ports import LOOPBACK, free_port
 from tests.raft_bench import hello
 
 
-def free_address() -> Address:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Address(*probe.getsockname())
+def free_peer() -> Address:
+    return Address(LOOPBACK, free_port())
 
 
 class Side:
@@ -52,7 +50,7 @@ class Pair:
     """`b` dials `a`."""
 
     def __init__(self, one: Side, other: Side, security: dict[str, PeerSecurity] | None = None) -> None:
-        addresses = {"a": free_address(), "b": free_address()}
+        addresses = {name: free_peer() for name in "ab"}
         self.sides = {"a": one, "b": other}
         self.ends = {name: AsyncioTransport(name, addresses, None, (security or {}).get(name)) for name in "ab"}
 

@@ -20,7 +20,8 @@ from postingengine.v1.posting_service_pb2 import GetAccountsRequest
 from postingengine.v1.transfer_pb2 import Transfer
 from router.server import Router
 from router.split.funds import SplitState
-from tests.running_node import CHANNEL_OPTIONS, Node, cluster, free_address, identity, running_node, transfer
+from tests.ports import free_address
+from tests.running_node import CHANNEL_OPTIONS, Node, cluster, identity, running_node, transfer
 
 GROUPS = 2
 CALL_S = 10.0

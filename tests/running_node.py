@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from postingengine.v1.posting_service_pb2 import CreateAccountsRequest, PostTran
 from postingengine.v1.posting_service_pb2_grpc import PostingServiceStub
 from postingengine.v1.transfer_pb2 import Transfer, TransferKind
 from postingengine.v1.types_pb2 import Uint128
+from tests.ports import free_address
 
 CLUSTER_ID = "0123456789abcdef" * 2
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 16 << 20), ("grpc.initial_reconnect_backoff_ms", 50))
@@ -76,13 +76,6 @@ def transfer(number: int, debit: bytes, credit: bytes, amount: int = 1, **fields
             **fields,
         }
     )
-
-
-def free_address() -> str:
-    """An address that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def cluster(folder: Path, **limits: int) -> ClusterConfig:

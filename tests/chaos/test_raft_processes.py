@@ -1,7 +1,6 @@
 """Three real processes: the leader is killed under load; nothing acknowledged is lost, and there is one order."""
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.raft_node import LINE_BYTES
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 KILLS = 3
@@ -56,12 +56,6 @@ class Group:
                 self.kill(name)
             process.stdin.close()
             process.stdout.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition):

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from cli.cluster_file import DEFAULT_LEDGERS, Shape, free_ports, open_or_make, parse_ledgers, write_new_cluster
+from cli import cluster_file
+from cli.cluster_file import (
+    DEFAULT_LEDGERS,
+    PORT_FIRST,
+    PORT_LAST,
+    Shape,
+    free_ports,
+    open_or_make,
+    parse_ledgers,
+    write_new_cluster,
+)
 from engine.config import load_config
 from engine.core.settings import Ledger
 from engine.exit_codes import EngineStopped, ExitCode
@@ -40,12 +50,32 @@ def test_the_first_router_has_the_port_that_is_wanted_and_nobody_else_does(tmp_p
     assert (tmp_path / "cluster.yml").read_text().count(":7000") == 1
 
 
-def test_ports_are_free_and_different() -> None:
+def test_ports_are_a_row_in_the_range_without_the_one_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     ports = free_ports(50)
-    assert len(set(ports)) == 50
-    for port in ports:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
+    assert ports == list(range(ports[0], ports[0] + 50))
+    assert ports[0] >= PORT_FIRST and ports[-1] < PORT_LAST
+    monkeypatch.setattr(cluster_file, "PORT_LAST", PORT_FIRST + 3)
+    monkeypatch.setattr(cluster_file, "_is_free", lambda port: True)  # other tests may listen there
+    assert {tuple(free_ports(2, PORT_FIRST)) for _ in range(50)} == {(PORT_FIRST + 1, PORT_FIRST + 2)}
+    assert {tuple(free_ports(2)) for _ in range(50)} == {(PORT_FIRST + at, PORT_FIRST + at + 1) for at in (0, 1)}
+
+
+def test_a_port_that_somebody_listens_on_is_not_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        monkeypatch.setattr(cluster_file, "PORT_FIRST", port)
+        monkeypatch.setattr(cluster_file, "PORT_LAST", port + 1)
+        with pytest.raises(EngineStopped, match=f"no 1 ports in a row from {port} to {port + 1} are free") as refused:
+            free_ports(1)
+        assert refused.value.code == ExitCode.ADDRESS_IN_USE
+    assert free_ports(1) == [port]
+
+
+def test_more_ports_than_there_are_is_refused() -> None:
+    with pytest.raises(EngineStopped, match="no 10001 ports in a row"):
+        free_ports(PORT_LAST - PORT_FIRST + 1)
 
 
 def test_ledgers_are_numbered_from_one() -> None:

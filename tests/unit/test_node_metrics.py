@@ -18,7 +18,8 @@ from engine.service.submission import Caller, Submission
 from postingengine.v1.account_pb2 import AccountFlag
 from postingengine.v1.admin_service_pb2 import DescribeClusterRequest
 from postingengine.v1.transfer_pb2 import TransferKind
-from tests.running_node import Node, cluster, free_address, identity, running_node, transfer, write_cluster
+from tests.ports import free_address
+from tests.running_node import Node, cluster, identity, running_node, transfer, write_cluster
 
 ALICE, BOB, BANK = identity(0xA11CE), identity(0xB0B), identity(0xBA27)
 Figures = dict[tuple[str, ...], float]

@@ -27,7 +27,8 @@ from engine.service.replica import Replica
 from engine.service.transit import own_legs, sum_up
 from postingengine.v1.admin_service_pb2 import AuditRequest, ListOpenRequest
 from postingengine.v1.posting_service_pb2 import GetAccountsRequest, PostTransfersRequest
-from tests.running_node import Node, cluster, free_address, identity, running_node, transfer
+from tests.ports import free_address
+from tests.running_node import Node, cluster, identity, running_node, transfer
 
 GROUPS = 2
 NEVER_MS = 3_600_000

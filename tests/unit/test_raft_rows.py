@@ -20,7 +20,7 @@ from engine.replication.raft.boot import LOG_FOLDER
 from engine.replication.raft.settings import RaftSettings
 from engine.replication.transport.messages import Ack, Append, SnapshotAck, SnapshotPiece, Vote, VoteRequest
 from engine.replication.transport.transport import AsyncioTransport
-from tests.peer_sides import Side, free_address
+from tests.peer_sides import Side, free_peer
 from tests.raft_bench import CLUSTER, FOLDER, GROUP, Bench, hello
 from tests.simulation.disk import Crash
 from tests.simulation.virtual_loop import VirtualLoop
@@ -297,7 +297,7 @@ def test_raft_row_16_a_full_queue_refuses_before_anything_is_in_the_log(make_ben
 
 async def transports(*names: str) -> dict[str, AsyncioTransport]:
     """Real ones, on free ports of the loopback; only the first is started."""
-    addresses = {name: free_address() for name in names}
+    addresses = {name: free_peer() for name in names}
     return {name: AsyncioTransport(name, addresses) for name in names}
 
 

@@ -18,7 +18,7 @@ from engine.replication.transport.frames import (
 )
 from engine.replication.transport.messages import Ack, Append, Ping
 from engine.replication.transport.transport import Address, AsyncioTransport, PeerSecurity
-from tests.peer_sides import Pair, Side, free_address, until
+from tests.peer_sides import Pair, Side, free_peer, until
 
 
 def append_of(records: list[bytes]) -> Append:
@@ -76,7 +76,7 @@ async def attack(address: Address, data: bytes) -> bytes:
 )
 async def test_what_is_no_greeting_is_refused_in_one_sentence(caplog, data, sentence):
     one = Side("a")
-    end = AsyncioTransport("a", {"a": free_address(), "b": free_address()})
+    end = AsyncioTransport("a", {"a": free_peer(), "b": free_peer()})
     await end.start(one, one)
     await attack(end._bind, data)
     await end.stop()
@@ -89,7 +89,7 @@ async def test_what_is_no_greeting_is_refused_in_one_sentence(caplog, data, sent
 async def test_a_silent_connection_is_closed(monkeypatch):
     monkeypatch.setattr("engine.replication.transport.transport.GREETING_S_MAX", 0.05)
     one = Side("a")
-    end = AsyncioTransport("a", {"a": free_address(), "b": free_address()})
+    end = AsyncioTransport("a", {"a": free_peer(), "b": free_peer()})
     await end.start(one, one)
     assert await attack(end._bind, b"") == b""
     await end.stop()
@@ -120,7 +120,7 @@ async def test_a_peer_that_is_restarted_is_met_again():
 
 async def test_a_port_in_use_is_named():
     one = Side("a")
-    end = AsyncioTransport("a", {"a": free_address()})
+    end = AsyncioTransport("a", {"a": free_peer()})
     await end.start(one, one)
     with pytest.raises(EngineStopped) as stopped:
         await AsyncioTransport("a", {"a": end._bind}).start(one, one)

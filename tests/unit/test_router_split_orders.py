@@ -17,8 +17,9 @@ from postingengine.v1.account_pb2 import AccountFlag, AccountUpdate
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, UpdateAccountsRequest
 from postingengine.v1.transfer_pb2 import Transfer, TransferFlag, TransferKind
 from postingengine.v1.types_pb2 import Uint128
+from tests.ports import free_address
 from tests.running_cluster import CALL_S, Running, routing, running, two_groups
-from tests.running_node import free_address, identity
+from tests.running_node import identity
 
 LIMITED = AccountFlag.ACCOUNT_FLAG_DEBITS_MUST_NOT_EXCEED_CREDITS
 RESERVE, COMMIT = TransferKind.TRANSFER_KIND_RESERVE, TransferKind.TRANSFER_KIND_COMMIT

@@ -18,7 +18,8 @@ from engine.rpc.link_frames import FRAME_BYTES_MAX, GREETING, METHODS, POST_TRAN
 from engine.rpc.link_server import LinkServer
 from engine.rpc.server import Calls
 from postingengine.v1.posting_service_pb2 import PostTransfersRequest, PostTransfersResponse
-from tests.running_node import CLUSTER_ID, cluster, free_address, running_node
+from tests.ports import free_address
+from tests.running_node import CLUSTER_ID, cluster, running_node
 
 API = "127.0.0.1:1"
 """Nobody answers there: what comes back came by link."""
