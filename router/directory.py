@@ -12,10 +12,10 @@ from engine.core.settings import Ledger, Settings, SlotRange
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Reason
 from engine.rpc.group_client import GroupClient, client_of
+from engine.rpc.leader_watch import DESCRIBE_CLUSTER
 from postingengine.v1 import admin_service_pb2
 from router.placement import Placement
 
-DESCRIBE_CLUSTER: Final = "/postingengine.v1.AdminService/DescribeCluster"
 DESCRIBE_S_MAX: Final = 1.0
 REFRESH_S: Final = 5.0
 

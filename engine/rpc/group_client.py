@@ -6,7 +6,7 @@ is remembered but a guess of who leads.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Final
 
 import grpc
@@ -14,6 +14,7 @@ import grpc
 from engine.config import ClusterConfig, GroupConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Logged, Reason
+from engine.rpc.leader_watch import ASK_S_MAX, DESCRIBE_CLUSTER, LeaderClaim, LeaderWatch, claim_in
 from engine.rpc.link_client import LinkFailed, Links
 from engine.rpc.link_frames import Metadata, greeting
 
@@ -49,9 +50,11 @@ class GroupClient:
         self.addresses = tuple(addresses)
         self._channels = {one: grpc.aio.insecure_channel(one, options=CHANNEL_OPTIONS) for one in self.addresses}
         self._leader = self.addresses[0]
+        self._watch = LeaderWatch(self._ask_who_leads, self.addresses, self._follow)
 
     async def close(self) -> None:
         """Close every channel."""
+        self._watch.close()
         if self._links is not None:
             await self._links.close()
         await asyncio.gather(*(channel.close() for channel in self._channels.values()))
@@ -68,20 +71,20 @@ class GroupClient:
             if left_s <= 0:
                 raise CallFailed(self._out_of_time(unknown))
             timeout_s = min(left_s, ATTEMPT_S_MAX)
-            link = None if self._links is None else self._links.ready(self._leader, method)
+            asked = self._leader
             try:
-                if link is not None:
-                    return await link.call(method, request, timeout_s, metadata)
-                return await self.call_replica(self._leader, method, request, timeout_s, metadata)
+                return await self._watch.answer_of(asked, self._send(asked, method, request, timeout_s, metadata))
             except grpc.aio.AioRpcError as error:
                 fault = faults.fault_of_error(error)
             except LinkFailed as failed:
                 fault = failed.fault
+            except TimeoutError:  # it is silent, and another one leads
+                unknown = True
+                continue
             if fault is not None and not _worth_another_try(fault):
                 raise CallFailed(fault)
             unknown = unknown or fault is None or fault.logged is Logged.UNKNOWN
-            moved = self._look_elsewhere(fault)
-            if not moved:
+            if not self._look_elsewhere(asked, fault):
                 await asyncio.sleep(min(pause_s, max(0.0, deadline_s - time.monotonic())))
                 pause_s = min(pause_s * 2, PAUSE_S_MAX)
 
@@ -93,13 +96,31 @@ class GroupClient:
         answer: bytes = await send(request, timeout=timeout_s, metadata=tuple(metadata))
         return answer
 
-    def _look_elsewhere(self, fault: Fault | None) -> bool:
-        """Choose whom to ask next; True if the group named a leader that was not asked just now."""
-        if fault is not None and fault.leader in self._channels and fault.leader != self._leader:
+    def _send(
+        self, address: str, method: str, request: bytes, timeout_s: float, metadata: Metadata
+    ) -> Coroutine[None, None, bytes]:
+        link = None if self._links is None else self._links.ready(address, method)
+        if link is not None:
+            return link.call(method, request, timeout_s, metadata)
+        return self.call_replica(address, method, request, timeout_s, metadata)
+
+    async def _ask_who_leads(self, address: str) -> LeaderClaim | None:
+        try:
+            return claim_in(await self.call_replica(address, DESCRIBE_CLUSTER, b"", ASK_S_MAX), self.group, address)
+        except grpc.aio.AioRpcError:
+            return None
+
+    def _follow(self, leader: str) -> None:
+        if leader in self._channels:
+            self._leader = leader
+
+    def _look_elsewhere(self, asked: str, fault: Fault | None) -> bool:
+        """Choose whom to ask next; True if the group named a leader other than the replica that was asked just now."""
+        if fault is not None and fault.leader in self._channels and fault.leader != asked:
             self._leader = fault.leader
             return True
-        if fault is None or fault.reason in ELSEWHERE:
-            at = self.addresses.index(self._leader)
+        if self._leader == asked and (fault is None or fault.reason in ELSEWHERE):
+            at = self.addresses.index(asked)
             self._leader = self.addresses[(at + 1) % len(self.addresses)]
         return False
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from engine.rpc.group_client import GroupClient
+from engine.rpc.leader_watch import LeaderWatch
 from engine.rpc.link_client import Links
 from engine.rpc.link_frames import Metadata
 from tests.simulation.groups.process import CURRENT, Died, Process
@@ -173,9 +174,11 @@ class SimulatedClient(GroupClient):
         self._channels = dict.fromkeys(self.addresses)  # type: ignore[assignment]
         self._links = None
         self._leader = self.addresses[0]
+        self._watch = LeaderWatch(self._ask_who_leads, self.addresses, self._follow)
 
     async def close(self) -> None:
         """Nothing is open."""
+        self._watch.close()
 
     async def call_replica(
         self, address: str, method: str, request: bytes, timeout_s: float, metadata: Metadata = ()
