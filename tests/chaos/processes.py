@@ -93,9 +93,19 @@ class Cluster:
         """Start replicas or routers; what they print goes to a file beside the cluster.yml."""
         for name in names:
             place = ["router", "--number", str(self.routers.index(name))] if name in self.routers else self._node(name)
-            arguments, output = [*place, "--config", str(self.path)], self.folder / f"{name}.txt"
-            start = started if LOADER in (environment or {}) else Forked
-            self.running[name] = start(arguments, output, environment or {})
+            arguments = [*place, "--config", str(self.path)]
+            self.running[name] = self.start_process(name, arguments, environment or {})
+
+    def start_process(
+        self, name: str, arguments: list[str], environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes] | Forked":
+        """Start a command of `posting-engine` that is to be the process of this name."""
+        start = started if LOADER in environment else Forked
+        return start(arguments, self.folder / f"{name}.txt", environment)
+
+    def ask(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of `posting-engine` where the cluster can be reached."""
+        return run(*arguments)
 
     def _node(self, name: str) -> list[str]:
         group, replica = self._places[name]
@@ -129,7 +139,7 @@ class Cluster:
         """Ask for the cluster's description by the command line; raises RuntimeError after `START_S_MAX`."""
         deadline = time.monotonic() + START_S_MAX
         while True:
-            asked = run("describe", "--server", self.router, "--json")
+            asked = self.ask("describe", "--server", self.router, "--json")
             if not asked.returncode:
                 described: dict[str, object] = json.loads(asked.stdout)
                 return described

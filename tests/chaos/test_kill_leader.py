@@ -1,4 +1,5 @@
-"""SIGKILL of the leader of three replicas under load, then of all three: nothing acknowledged is lost.
+"""SIGKILL of the leader of three replicas under load, SIGSTOP of one, then SIGKILL of all three: nothing acknowledged
+is lost.
 
 KILLS=20 in the environment for the long run; a few by default. The time from each kill to the next acknowledged
 post is printed, never judged: machines are noisy, and a figure belongs into a report.
@@ -6,6 +7,7 @@ post is printed, never judged: machines are noisy, and a figure belongs into a r
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,10 @@ async def test_acknowledged_transfers_survive_the_death_of_leaders_and_then_of_a
     await caller.create_accounts()
     seconds = sorted([await kill_the_leader_under_load(cluster, caller, number) for number in range(KILLS)])
     print(f"{KILLS} kills: acknowledged again after {median(seconds):.3f} s (median), {seconds[-1]:.3f} s (worst)")
+    seconds = sorted([await freeze_the_leader_under_load(cluster, caller) for _ in range(1 + KILLS // 5)])
+    print(
+        f"{len(seconds)} freezes: acknowledged again after {median(seconds):.3f} s (median), {seconds[-1]:.3f} s (worst)"
+    )
     print(f"{len(caller.books.acknowledged)} transfers acknowledged")
     await caller.settle()
     assert await caller.differences() == []
@@ -69,6 +75,28 @@ async def kill_the_leader_under_load(cluster: WholeGroup, caller: Caller, number
         stopped.set()
     await load
     cluster.start(leader)
+    return seconds
+
+
+async def freeze_the_leader_under_load(cluster: WholeGroup, caller: Caller) -> float:
+    """Stop the leader's process until another one acknowledged, then let it go on as if it led; return how long that
+    was, seconds. Its connections stay open, and what was sent to it waits there."""
+    stopped = asyncio.Event()
+    load = asyncio.create_task(caller.post_until(stopped, batch=BATCH_TRANSFERS))
+    try:
+        await until_acknowledged(caller, load, begun_s=time.monotonic())
+        leader = await asyncio.to_thread(cluster.leader)
+        cluster.running[leader].send_signal(signal.SIGSTOP)
+        frozen_at = time.monotonic()
+        try:
+            await until_acknowledged(caller, load, begun_s=frozen_at)
+            seconds = time.monotonic() - frozen_at
+        finally:
+            cluster.running[leader].send_signal(signal.SIGCONT)
+        await until_acknowledged(caller, load, begun_s=time.monotonic())
+    finally:
+        stopped.set()
+    await load
     return seconds
 
 
