@@ -41,9 +41,7 @@ async def test_acknowledged_transfers_survive_the_death_of_leaders_and_then_of_a
     seconds = sorted([await kill_the_leader_under_load(cluster, caller, number) for number in range(KILLS)])
     print(f"{KILLS} kills: acknowledged again after {median(seconds):.3f} s (median), {seconds[-1]:.3f} s (worst)")
     seconds = sorted([await freeze_the_leader_under_load(cluster, caller) for _ in range(1 + KILLS // 5)])
-    print(
-        f"{len(seconds)} freezes: acknowledged again after {median(seconds):.3f} s (median), {seconds[-1]:.3f} s (worst)"
-    )
+    print(f"{len(seconds)} freezes: again after {median(seconds):.3f} s (median), {seconds[-1]:.3f} s (worst)")
     print(f"{len(caller.books.acknowledged)} transfers acknowledged")
     await caller.settle()
     assert await caller.differences() == []
