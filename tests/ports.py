@@ -1,26 +1,60 @@
-"""Ports for what listens within a test."""
+"""Ports for what listens within a test.
 
+Each process that runs tests has a block of ports of its own, below the range that kernels draw outgoing ports from. So
+nobody takes one between the moment in which it is given out here and that in which something listens there, or while
+what listened there has been killed: no connection's own end, no test beside this one.
+"""
+
+import atexit
+import itertools
+import random
 import socket
+from collections.abc import Iterator
+from functools import cache
+from typing import Final
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
+PORT_FIRST: Final = 10_000
+PORT_LAST: Final = 20_000
+"""Above it `posting-engine init` draws its own."""
+BLOCK_PORTS: Final = 250
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on, and that the system gives to nobody else for a minute.
-
-    It is left as if a connection to it had just ended. A server, which binds with SO_REUSEADDR, may have it all the
-    same; whoever asks for any port, as other tests do and every outgoing connection, gets another one.
-    """
-    with socket.socket() as listener, socket.socket() as caller:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((LOOPBACK, 0))
-        listener.listen(1)
-        caller.connect(listener.getsockname())
-        served, _ = listener.accept()
-        served.close()  # the end that closes first is the one that the system remembers
-        caller.recv(1)
-        return int(listener.getsockname()[1])
+    """A port of this process's own that nobody listens on; it comes again after all others of the block."""
+    for port in itertools.islice(_ports(), BLOCK_PORTS):
+        if _is_free(port):
+            return port
+    raise RuntimeError("every port of this process's block is listened on")
 
 
 def free_address() -> str:
     return f"{LOOPBACK}:{free_port()}"
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """The ports of a block that no other process has: its first one is listened on as long as this process runs."""
+    blocks = list(range(PORT_FIRST, PORT_LAST, BLOCK_PORTS))
+    random.SystemRandom().shuffle(blocks)
+    for first in blocks:
+        owner = socket.socket()
+        try:
+            owner.bind((LOOPBACK, first))
+            owner.listen()
+        except OSError:
+            owner.close()
+            continue
+        atexit.register(owner.close)
+        return itertools.cycle(range(first + 1, first + BLOCK_PORTS))
+    raise RuntimeError(f"all blocks of ports from {PORT_FIRST} to {PORT_LAST} are taken by other tests")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True

@@ -1,6 +1,7 @@
 """Nodes and routers forked from one process that has loaded everything, as `posting-engine up` starts them."""
 
 import atexit
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,7 +52,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it is known to have ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and that is only not told yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once."""

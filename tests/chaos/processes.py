@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,13 @@ import msgspec
 
 from tests.chaos import forked
 from tests.chaos.forked import Forked
+from tests.ports import LOOPBACK, free_address
 
 START_S_MAX: Final = 120.0
-STOP_S_MAX: Final = 60.0
+STOP_S_MAX: Final = 120.0
+LOOK_S: Final = 0.02
+SERVES: Final = re.compile(r'"message":"(serving|router serves at )')
+"""What a node or a router says once it has started."""
 LOADER: Final = "LD_PRELOAD"
 """What stands in it has to be there when a program is loaded: a fork comes too late."""
 COMMAND: Final = (sys.executable, "-m", "cli")
@@ -49,8 +54,12 @@ class Cluster:
             raise RuntimeError(made.stderr)
         self.folder = folder
         self.path = folder / "cluster.yml"
+        address = re.compile(re.escape(LOOPBACK) + r":\d+")
+        self.path.write_text(address.sub(lambda _: free_address(), self.path.read_text()))
         self.config = msgspec.yaml.decode(self.path.read_bytes())
         self.running: dict[str, subprocess.Popen[bytes] | Forked] = {}
+        self._said_before: dict[str, int] = {}
+        """How long a process's output was when it was started."""
 
         self._places = {
             f"{group['group'] or ''}{replica['id']}": (group["group"], replica)
@@ -93,7 +102,8 @@ class Cluster:
         """Start replicas or routers; what they print goes to a file beside the cluster.yml."""
         for name in names:
             place = ["router", "--number", str(self.routers.index(name))] if name in self.routers else self._node(name)
-            arguments = [*place, "--config", str(self.path)]
+            arguments, output = [*place, "--config", str(self.path)], self.folder / f"{name}.txt"
+            self._said_before[name] = output.stat().st_size if output.exists() else 0
             self.running[name] = self.start_process(name, arguments, environment or {})
 
     def start_process(
@@ -126,10 +136,26 @@ class Cluster:
             self.running.pop(name).wait()
 
     def stop(self, *names: str) -> list[int]:
-        """Ask processes to stop with SIGTERM and return their exit codes."""
+        """Ask processes to stop with SIGTERM, once they serve, and return their exit codes.
+
+        One that is just starting may have no handler of the signal yet, and would be ended by it.
+        """
+        for name in names:
+            self._until_serving(name)
         for name in names:
             self.running[name].send_signal(signal.SIGTERM)
         return [self.running.pop(name).wait(STOP_S_MAX) for name in names]
+
+    def _until_serving(self, name: str) -> None:
+        deadline, output = time.monotonic() + START_S_MAX, self.folder / f"{name}.txt"
+        while self.running[name].poll() is None:
+            with output.open() as said:
+                said.seek(self._said_before[name])
+                if SERVES.search(said.read()):
+                    return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{name} does not serve\n{self.outputs()}")
+            time.sleep(LOOK_S)
 
     def close(self) -> None:
         """Kill whatever still runs."""

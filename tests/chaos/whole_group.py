@@ -11,7 +11,7 @@ import msgspec
 
 from tests.chaos.processes import START_S_MAX, Cluster, run, started
 
-LOOK_S: Final = 0.1
+ASK_EVERY_S: Final = 0.1
 VERIFY_S_MAX: Final = 300.0
 
 
@@ -44,7 +44,7 @@ class WholeGroup(Cluster):
             leaders = [name for name, one in described.items() if one["role"] == "leader"]
             if len(described) == len(self.replicas) and len(leaders) == 1:
                 return leaders[0]
-            time.sleep(LOOK_S)
+            time.sleep(ASK_EVERY_S)
         raise RuntimeError(f"no leader of a whole group: {described}\n{self.outputs()}")
 
     def until_level(self) -> None:
@@ -53,7 +53,7 @@ class WholeGroup(Cluster):
         while len(applied := self.applied()) < len(self.replicas) or len(set(applied.values())) > 1:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the replicas stand at {applied}\n{self.outputs()}")
-            time.sleep(LOOK_S)
+            time.sleep(ASK_EVERY_S)
 
     def applied(self) -> dict[str, int]:
         """Return the applied index of each replica that answers."""
