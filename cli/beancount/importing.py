@@ -1,6 +1,6 @@
 """The whole import: check the ledgers, create the accounts, post the transfers, check the assertions, report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -8,7 +8,7 @@ import grpc
 
 from cli.beancount.assertions import Failed, Reader
 from cli.beancount.plan import Plan, PlannedAccount, make_plan, needed_scales
-from cli.beancount.posting import Pace, Poster, Tally, connect
+from cli.beancount.posting import Pace, Poster, Progress, connect
 from cli.beancount.settling import until_settled
 from cli.beancount.source import Source
 from cli.server import LedgerInfo
@@ -66,7 +66,7 @@ class Import:
         self.plan: Plan = make_plan(source, self._scales)
         self.reader = Reader(channel, self.plan.accounts, self._scales)
 
-    async def run(self, pace: Pace, progress: Callable[[Tally], None]) -> Report:
+    async def run(self, pace: Pace, progress: Progress) -> Report:
         """Do it all; raises `EngineStopped` where the cluster does not answer. Look at the report for refusals."""
         numbers = {code: one.number for code, one in self._ledgers.items()}
         created = await self._create_accounts(self.plan.accounts, numbers)
@@ -106,7 +106,7 @@ class Import:
         return new
 
 
-async def run_import(source: Source, path: Path, address: str, pace: Pace, progress: Callable[[Tally], None]) -> Report:
+async def run_import(source: Source, path: Path, address: str, pace: Pace, progress: Progress) -> Report:
     """Import a ledger that was read before; every failure is an `EngineStopped`."""
     async with connect(address) as channel:
         return await Import(source, path, channel, await read_ledgers(channel)).run(pace, progress)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -89,13 +89,15 @@ class Tally:
             self.posted += 1
 
 
+Progress = Callable[[Tally], Awaitable[object] | None]
+"""Called after each answer; no more is asked in its place before what it returns has come, if it returns anything."""
+
+
 class Poster:
     """Posts chains through one router or node."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, ledgers: Mapping[str, int], pace: Pace, progress: Callable[[Tally], None]
-    ) -> None:
-        """`ledgers` gives the number of a commodity's ledger; `progress` is called after each answer."""
+    def __init__(self, channel: grpc.aio.Channel, ledgers: Mapping[str, int], pace: Pace, progress: Progress) -> None:
+        """`ledgers` gives the number of a commodity's ledger."""
         self.tally = Tally()
         self._stub = PostingServiceStub(channel)
         self._ledgers = ledgers
@@ -159,7 +161,9 @@ class Poster:
         self.tally.asked_at_s = asked_at_s
         results = iter(answer.results)
         again = [chain for chain in chains if not self._counted(chain, [next(results) for _ in chain])]
-        self._progress(self.tally)
+        wait = self._progress(self.tally)
+        if wait is not None:
+            await wait
         return again
 
     def _patience_s(self, attempt: int) -> float:

@@ -15,7 +15,12 @@ from cli.supervisor import READY_S_MAX
 from engine.config import ClusterConfig
 from engine.core.settings import Ledger
 from engine.exit_codes import EngineStopped, ExitCode
-from postingengine.v1.admin_service_pb2 import DescribeClusterRequest, GroupDescription, ReplicaRole
+from postingengine.v1.admin_service_pb2 import (
+    DescribeClusterRequest,
+    GroupDescription,
+    ReplicaDescription,
+    ReplicaRole,
+)
 
 STOP_S_MAX: Final = 60
 POLL_PAUSE_S: Final = 0.05
@@ -65,16 +70,24 @@ class DemoCluster:
         return str(self._state["router"])
 
     def leader_pids(self) -> list[int]:
-        """Return the process id of each group's leader: of those that say they lead, the one of the highest term."""
+        """Return the process id of each group's leader: of those that say they lead, the one of the highest term.
+
+        Asks until every group has one; raises `EngineStopped`.
+        """
+        deadline_s = time.monotonic() + READY_S_MAX
         with Server(self.router, ASK_S_MAX) as server:
-            groups = server.ask(server.admin.DescribeCluster, DescribeClusterRequest()).groups
-        return [self._leader_pid(group) for group in groups]
+            while True:
+                groups = server.ask(server.admin.DescribeCluster, DescribeClusterRequest()).groups
+                without = [group.group for group in groups if not _leaders(group)]
+                if not without:
+                    return [self._leader_pid(group) for group in groups]
+                if time.monotonic() > deadline_s:
+                    words = f"no replica of groups {without} says that it leads, for {READY_S_MAX} s"
+                    raise EngineStopped(ExitCode.FAILED, words)
+                time.sleep(POLL_PAUSE_S)
 
     def _leader_pid(self, group: GroupDescription) -> int:
-        leaders = [one for one in group.replicas if one.role == ReplicaRole.REPLICA_ROLE_LEADER]
-        if not leaders:
-            raise EngineStopped(ExitCode.FAILED, f"no replica of group {group.group} says that it leads")
-        name = f"node-{group.group}-{max(leaders, key=lambda one: one.term).replica}"
+        name = f"node-{group.group}-{max(_leaders(group), key=lambda one: one.term).replica}"
         (pid,) = (int(node["pid"]) for node in self._state["nodes"] if node["name"] == name)
         return pid
 
@@ -115,6 +128,11 @@ class DemoCluster:
             time.sleep(POLL_PAUSE_S)
         state: dict[str, Any] = json.loads(self._ready_file.read_text())
         return state
+
+
+def _leaders(group: GroupDescription) -> list[ReplicaDescription]:
+    """Return the replicas that say they lead; an old leader may not know yet that there is another."""
+    return [one for one in group.replicas if one.role == ReplicaRole.REPLICA_ROLE_LEADER]
 
 
 def _is_level(group: GroupDescription) -> bool:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -64,6 +64,7 @@ class Kill(NamedTuple):
 class Killing:
     """Kills the leader of each group, one after the other while batches are in flight. Called with each tally.
 
+    While the leaders are looked up the import stands still: it must not be over before one is killed.
     The first dies once half is acknowledged, each next one a little later, after the one before was made up for.
     """
 
@@ -82,16 +83,24 @@ class Killing:
         found = self._search is not None and self._search.done() and self._search.result()
         return bool(found) and len(self.failovers_ms) == len(found or [])
 
-    def __call__(self, tally: Tally) -> None:
-        """Look at the tally after an answer."""
+    def __call__(self, tally: Tally) -> Awaitable[object] | None:
+        """Look at the tally after an answer; return what the import is to wait for."""
+        if self._search is None and tally.acknowledged >= SEARCH_AT * self._transfers:
+            self._search = asyncio.create_task(asyncio.to_thread(self._leader_pids))
+        if self._search is not None and not self._search.done():
+            return asyncio.shield(self._search)
+        self._look(tally)
+        return None
+
+    def _look(self, tally: Tally) -> None:
+        """Once the leaders are known: kill the next one when its time has come, note when that is made up for."""
         if self._search is None:
-            if tally.acknowledged >= SEARCH_AT * self._transfers:
-                self._search = asyncio.create_task(asyncio.to_thread(self._leader_pids))
-        elif self._killed_at_s is not None:
+            return
+        if self._killed_at_s is not None:
             if tally.asked_at_s > self._killed_at_s:
                 self.failovers_ms.append(int((time.monotonic() - self._killed_at_s) * 1000))
                 self._killed_at_s = None
-        elif self._search.done() and len(self.kills) < len(self._search.result()):
+        elif len(self.kills) < len(self._search.result()):
             share = KILL_AT + NEXT_KILL * len(self.kills)
             if tally.acknowledged >= share * self._transfers and tally.in_flight >= IN_FLIGHT_AT_KILL_MIN:
                 os.kill(self._search.result()[len(self.kills)], signal.SIGKILL)

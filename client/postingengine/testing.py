@@ -27,7 +27,8 @@ COMMAND: Final = "posting-engine"
 LEDGERS: Final = ("EUR:2", "USD:2")
 START_S_MAX: Final = 120.0
 """The first start on a machine compiles the engine's kernel."""
-STOP_S_MAX: Final = 30.0
+STOP_S_MAX: Final = 60.0
+"""More than `up` may take: its routers, then its nodes, each have their time to drain and ten seconds."""
 LOOK_S: Final = 0.02
 LOG_TAIL_CHARACTERS: Final = 2000
 

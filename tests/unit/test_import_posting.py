@@ -1,5 +1,6 @@
 """Posting an import: batches of whole chains, and unknown outcomes asked again with the same ids."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -120,6 +121,19 @@ async def test_without_an_answer_for_too_long_the_import_stops_and_says_that_it_
         with pytest.raises(EngineStopped, match="it resumes") as stopped:
             await poster.post([chain(1)])
     assert stopped.value.code == ExitCode.UNREACHABLE
+
+
+async def test_what_progress_returns_is_waited_for_before_more_is_asked() -> None:
+    engine, asked = FakeEngine(), list[int]()
+
+    async def look() -> None:
+        await asyncio.sleep(0.02)
+        asked.append(len(engine.attempts))
+
+    async with served(engine, in_flight_batches=1, batch_transfers=1) as poster:
+        poster._progress = lambda _: look()
+        await poster.post([chain(1), chain(2), chain(3)])
+    assert asked == [1, 2, 3]
 
 
 async def test_legs_of_a_transaction_are_linked() -> None:
