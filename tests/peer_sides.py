@@ -67,7 +67,7 @@ class Pair:
         await until(lambda: self.sides["a"].peers == ["b"] and self.sides["b"].peers == ["a"])
 
 
-async def until(condition, seconds: float = 5.0) -> None:
+async def until(condition, seconds: float = 60.0) -> None:
     """Wait for a condition; TimeoutError if it does not come about."""
     async with asyncio.timeout(seconds):
         while not condition():

@@ -24,7 +24,7 @@ from tests.ports import free_address
 from tests.running_node import CHANNEL_OPTIONS, Node, cluster, identity, running_node, transfer
 
 GROUPS = 2
-CALL_S = 10.0
+CALL_S = 60.0
 
 
 class Running:

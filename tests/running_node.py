@@ -25,7 +25,7 @@ from tests.ports import free_address
 
 CLUSTER_ID = "0123456789abcdef" * 2
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 16 << 20), ("grpc.initial_reconnect_backoff_ms", 50))
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 60.0
 
 
 class Node:
@@ -55,7 +55,9 @@ class Node:
     async def make_accounts(self, *ids: bytes, **fields: Any) -> list[Any]:
         """Create accounts of ledger 1; their results."""
         accounts = [Account(id=one, **{"ledger": 1, **fields}) for one in ids]
-        return list((await self.posting.CreateAccounts(CreateAccountsRequest(accounts=accounts), timeout=20)).results)
+        return list(
+            (await self.posting.CreateAccounts(CreateAccountsRequest(accounts=accounts), timeout=WAIT_S_MAX)).results
+        )
 
 
 def identity(number: int) -> bytes:

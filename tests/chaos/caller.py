@@ -19,7 +19,17 @@ from postingengine.v1 import (
     transfer_pb2,
     types_pb2,
 )
-from tests.chaos.calling import CALL_S, HEAL_S_MAX, LEDGER, POSTED, create_accounts, open_channel, tried, until_answered
+from tests.chaos.calling import (
+    CALL_S,
+    HEAL_S_MAX,
+    LEDGER,
+    PATIENT_CALL_S,
+    POSTED,
+    create_accounts,
+    open_channel,
+    tried,
+    until_answered,
+)
 
 FOUND_A_CALL: Final = 500
 
@@ -78,7 +88,7 @@ class Caller:
             stub = posting_service_pb2_grpc.PostingServiceStub(channel)
             while self.books.unknown:
                 chosen = list(self.books.unknown.values())[:FOUND_A_CALL]
-                await self._post(stub, chosen)
+                await self._post(stub, chosen, PATIENT_CALL_S)
                 await asyncio.sleep(0.02)
 
     async def differences(self, since: int = 0) -> list[str]:
@@ -111,7 +121,10 @@ class Caller:
         )
 
     async def _post(
-        self, stub: posting_service_pb2_grpc.PostingServiceStub, transfers: list[transfer_pb2.Transfer]
+        self,
+        stub: posting_service_pb2_grpc.PostingServiceStub,
+        transfers: list[transfer_pb2.Transfer],
+        call_s: float = CALL_S,
     ) -> bool:
         books = self.books
         fresh = [one for one in transfers if one.id not in books.unknown]
@@ -119,7 +132,7 @@ class Caller:
         self.calls_open += 1
         begun_s = time.monotonic()
         request = posting_service_pb2.PostTransfersRequest(transfers=transfers)
-        answer = await tried(stub.PostTransfers(request, timeout=CALL_S))
+        answer = await tried(stub.PostTransfers(request, timeout=call_s))
         self.calls_open -= 1
         if answer is None:
             books.were_unknown += len(fresh)
@@ -143,7 +156,7 @@ class Caller:
             chosen = ids[start : start + FOUND_A_CALL]
             answer = await until_answered(
                 lambda chosen=chosen: stub.GetTransfers(
-                    posting_service_pb2.GetTransfersRequest(ids=chosen), timeout=CALL_S
+                    posting_service_pb2.GetTransfersRequest(ids=chosen), timeout=PATIENT_CALL_S
                 )
             )
             for one, found in zip(chosen, answer.transfers, strict=True):
@@ -163,7 +176,7 @@ class Caller:
 
     async def _wrong_balances(self, stub: posting_service_pb2_grpc.PostingServiceStub) -> list[str]:
         request = posting_service_pb2.GetAccountsRequest(ids=self.accounts)
-        answer = await until_answered(lambda: stub.GetAccounts(request, timeout=CALL_S))
+        answer = await until_answered(lambda: stub.GetAccounts(request, timeout=PATIENT_CALL_S))
         expected = self.books.balances()
         found = {
             one: state.state.balances.credits_posted.low - state.state.balances.debits_posted.low

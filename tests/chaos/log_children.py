@@ -9,8 +9,8 @@ from typing import Final
 
 from tests.chaos.log_process import Answer
 
-START_S_MAX: Final = 30.0
-END_S_MAX: Final = 10.0
+START_S_MAX: Final = 120.0
+END_S_MAX: Final = 120.0
 
 
 class LogProcess:

@@ -21,7 +21,17 @@ from postingengine.v1 import (
     transfer_pb2,
     types_pb2,
 )
-from tests.chaos.calling import CALL_S, HEAL_S_MAX, LEDGER, POSTED, create_accounts, open_channel, tried, until_answered
+from tests.chaos.calling import (
+    CALL_S,
+    HEAL_S_MAX,
+    LEDGER,
+    PATIENT_CALL_S,
+    POSTED,
+    create_accounts,
+    open_channel,
+    tried,
+    until_answered,
+)
 
 FUNDS: Final = 300
 """Of a wallet, which may not go below zero: some of what is asked of it is refused."""
@@ -113,7 +123,7 @@ class MixedCaller:
             stub = posting_service_pb2_grpc.PostingServiceStub(channel)
             while self.books.unknown:
                 chosen, self.books.unknown = self.books.unknown[:ASKS_A_CALL], self.books.unknown[ASKS_A_CALL:]
-                if not await self._post(stub, chosen):
+                if not await self._post(stub, chosen, PATIENT_CALL_S):
                     await asyncio.sleep(0.05)
 
     async def check_answers(self, asks: Sequence[Ask]) -> list[str]:
@@ -134,7 +144,7 @@ class MixedCaller:
         request = posting_service_pb2.GetAccountsRequest(ids=self.accounts)
         async with asyncio.timeout(HEAL_S_MAX), self._channel() as channel:
             stub = posting_service_pb2_grpc.PostingServiceStub(channel)
-            answer = await until_answered(lambda: stub.GetAccounts(request, timeout=CALL_S))
+            answer = await until_answered(lambda: stub.GetAccounts(request, timeout=PATIENT_CALL_S))
         expected, wrong = self.books.balances(), []
         for one, found in zip(self.accounts, answer.accounts, strict=True):
             balances = found.state.balances
@@ -154,7 +164,7 @@ class MixedCaller:
             chains, reservations, token = list[str](), 0, ""
             while True:
                 request = admin_service_pb2.ListOpenRequest(page_token=token)
-                page = await until_answered(lambda request=request: stub.ListOpen(request, timeout=CALL_S))
+                page = await until_answered(lambda request=request: stub.ListOpen(request, timeout=PATIENT_CALL_S))
                 chains += [described(chain) for chain in page.chains]
                 reservations += len(page.reservations)
                 token = page.next_page_token
@@ -165,7 +175,7 @@ class MixedCaller:
         """Audit all groups at rest: books balance, and nothing is in transit."""
         async with asyncio.timeout(HEAL_S_MAX), self._channel() as channel:
             stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-            audit = await until_answered(lambda: stub.Audit(admin_service_pb2.AuditRequest(), timeout=CALL_S))
+            audit = await until_answered(lambda: stub.Audit(admin_service_pb2.AuditRequest(), timeout=PATIENT_CALL_S))
         wrong = [] if len(audit.groups) == groups else [f"{len(audit.groups)} of {groups} groups were audited"]
         moved: dict[tuple[int, int, int], int] = {}
         for one in audit.groups:
@@ -244,8 +254,10 @@ class MixedCaller:
         at = self.random.randrange(len(self._addresses)) if number is None else number % len(self._addresses)
         return open_channel(self._addresses[at])
 
-    async def _post(self, stub: posting_service_pb2_grpc.PostingServiceStub, asks: list[Ask]) -> bool:
-        answer = await tried(stub.PostTransfers(_request(asks), timeout=CALL_S))
+    async def _post(
+        self, stub: posting_service_pb2_grpc.PostingServiceStub, asks: list[Ask], call_s: float = CALL_S
+    ) -> bool:
+        answer = await tried(stub.PostTransfers(_request(asks), timeout=call_s))
         if answer is None:
             self.books.were_unknown += len(asks)
             self.books.unknown += asks
@@ -272,7 +284,8 @@ class MixedCaller:
         wrong = []
         again = list(asks)
         while again:
-            answer = await until_answered(lambda again=again: stub.PostTransfers(_request(again), timeout=CALL_S))
+            request = _request(again)
+            answer = await until_answered(lambda request=request: stub.PostTransfers(request, timeout=PATIENT_CALL_S))
             found = list(zip(again, _outcomes(again, answer), strict=True))
             wrong += [
                 f"chain {ask.legs[0].id.hex()} was told {ask.outcomes}, and then {outcomes}"

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from engine.core.outcomes import Outcome
 from postingengine.v1 import admin_service_pb2_grpc
 from postingengine.v1.account_pb2 import AccountAnswer, AccountUpdate
 from postingengine.v1.posting_service_pb2 import GetAccountsRequest, UpdateAccountsRequest
-from tests.chaos.processes import Cluster
+from tests.chaos.processes import START_S_MAX, Cluster
 
-CALL_S: Final = 20.0
-DRAIN_S_MAX: Final = 120.0
+CALL_S: Final = 60.0
+DRAIN_S_MAX: Final = 300.0
+ASK_EVERY_S: Final = 0.1
 ORDINARY: Final = 100
 
 T = TypeVar("T")
@@ -61,6 +62,15 @@ class Stage:
         outcomes = await self.sender.post(row.tobytes())
         self.moved.add([row], [outcomes])
         return int(outcomes[0])
+
+    async def leader(self, group: int) -> str:
+        """Ask until some replica says who leads a group; the name of its process."""
+        async with asyncio.timeout(START_S_MAX):
+            while True:
+                described: Any = await asyncio.to_thread(self.cluster.describe)
+                if leader := described["groups"][group]["leader"]:
+                    return f"{group or ''}{leader}"
+                await asyncio.sleep(ASK_EVERY_S)
 
     async def check(self) -> None:
         books = Books(self.cluster.router, self.groups)

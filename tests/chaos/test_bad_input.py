@@ -52,6 +52,7 @@ async def test_what_does_not_belong_is_refused_and_the_group_goes_on(cluster: Wh
 async def test_a_damaged_or_foreign_folder_stops_its_replica(cluster: WholeGroup) -> None:
     caller = Caller(cluster.router, seed=2)
     await caller.create_accounts()
+    await asyncio.to_thread(cluster.leader)
     load = asyncio.create_task(caller.post_until(stopped := asyncio.Event()))
     await until(lambda: len(caller.books.acknowledged) > 1000)
     stopped.set()
@@ -74,7 +75,8 @@ async def test_a_damaged_or_foreign_folder_stops_its_replica(cluster: WholeGroup
 
 def send_to_peer_port(cluster: WholeGroup, replica: str, data: bytes) -> None:
     """Send, and return once the other end has hung up."""
-    with socket.create_connection(peer_address(cluster, replica), 5) as connection, contextlib.suppress(OSError):
+    address = peer_address(cluster, replica)
+    with socket.create_connection(address, STOP_S_MAX) as connection, contextlib.suppress(OSError):
         connection.sendall(data)
         while connection.recv(4096):
             pass
@@ -87,7 +89,8 @@ def peer_address(cluster: WholeGroup, replica: str) -> tuple[str, int]:
 
 
 def warnings(cluster: WholeGroup, replica: str, words: str) -> list[str]:
-    lines = [json.loads(line) for line in cluster.output(replica).splitlines() if line.startswith("{")]
+    whole = cluster.output(replica).split("\n")[:-1]  # it may be writing the last line just now
+    lines = [json.loads(line) for line in whole if line.startswith("{")]
     return [line["message"] for line in lines if line["level"] == "warning" and words in line["message"]]
 
 

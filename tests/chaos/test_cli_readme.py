@@ -15,7 +15,7 @@ from postingengine.v1.posting_service_pb2 import PostTransfersRequest
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text()
-COMMAND_S_MAX: Final = 60
+COMMAND_S_MAX: Final = 180
 EXAMPLE_ADDRESS: Final = "127.0.0.1:7000"
 
 

@@ -75,7 +75,7 @@ def is_alive(pid: int) -> bool:
 
 def test_a_killed_node_serves_again_with_all_it_had_and_the_end_is_clean(up: Up) -> None:
     state = up.state()
-    server = ["--server", state["router"]]
+    server = ["--server", state["router"], "--deadline", "60"]
     assert run("accounts", "create", "name:a", "--ledger", "EUR", *server).returncode == 0
     os.kill(state["nodes"][0]["pid"], signal.SIGKILL)
     up.wait_for(lambda: "started again" in up.output.read_text())
@@ -83,7 +83,7 @@ def test_a_killed_node_serves_again_with_all_it_had_and_the_end_is_clean(up: Up)
     again = up.state()["nodes"][0]
     assert (again["restarts"], again["replica"], again["folder"]) == (1, "a", str(up.folder / "c" / "group-0" / "a"))
     assert is_alive(again["pid"])
-    shown = run("accounts", "show", "name:a", "--json", "--deadline", "60", *server)
+    shown = run("accounts", "show", "name:a", "--json", *server)
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)[0]["ledger_code"] == "EUR"
     up.process.send_signal(signal.SIGTERM)

@@ -12,6 +12,7 @@ from postingengine.testing import Engine
 POSTS = 4000
 KILL_AFTER = 1000
 CALLERS = 64
+TIMEOUT_S = 120
 
 
 async def post_all(client: AsyncClient, engine: Engine, debit: bytes, credit: bytes) -> list[Result]:
@@ -23,7 +24,7 @@ async def post_all(client: AsyncClient, engine: Engine, debit: bytes, credit: by
         for number in waiting:
             if number == KILL_AFTER:
                 os.kill(engine.node_process_ids[0], signal.SIGKILL)
-            results.append(await client.post(debit, credit, 1, ledger=1, timeout_s=60))
+            results.append(await client.post(debit, credit, 1, ledger=1))
 
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
     return results
@@ -32,7 +33,7 @@ async def post_all(client: AsyncClient, engine: Engine, debit: bytes, credit: by
 async def test_every_post_gets_its_one_outcome_though_the_node_is_killed() -> None:
     debit, credit = new_id().bytes, new_id().bytes
     with Engine() as engine:
-        async with engine.async_client() as client:
+        async with engine.async_client(timeout_s=TIMEOUT_S) as client:
             await client.create_accounts([Account(debit, 1), Account(credit, 1)])
             results = await post_all(client, engine, debit, credit)
             balance = await client.balance(credit)

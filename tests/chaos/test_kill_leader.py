@@ -16,6 +16,7 @@ from statistics import median
 import pytest
 
 from tests.chaos.caller import Caller
+from tests.chaos.calling import HEAL_S_MAX
 from tests.chaos.whole_group import WholeGroup
 
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -62,8 +63,8 @@ async def kill_the_leader_under_load(cluster: WholeGroup, caller: Caller, number
     try:
         await until_acknowledged(caller, load, begun_s=time.monotonic())
         leader = await asyncio.to_thread(cluster.leader)
+        await until_called(caller, load)
         killed_at = time.monotonic()
-        assert caller.calls_open > 0, "the kill would hit an idle cluster: nothing would be shown"
         await asyncio.to_thread(cluster.kill, leader)
         await until_acknowledged(caller, load, begun_s=killed_at)
         seconds = time.monotonic() - killed_at
@@ -104,7 +105,7 @@ async def kill_all_under_load(cluster: WholeGroup, caller: Caller) -> None:
     load = asyncio.create_task(caller.post_until(stopped, batch=BATCH_TRANSFERS))
     try:
         await until_acknowledged(caller, load, begun_s=time.monotonic())
-        assert caller.calls_open > 0, "the kill would hit an idle cluster: nothing would be shown"
+        await until_called(caller, load)
         await asyncio.to_thread(cluster.kill, *cluster.replicas)
     finally:
         stopped.set()
@@ -114,8 +115,17 @@ async def kill_all_under_load(cluster: WholeGroup, caller: Caller) -> None:
 
 async def until_acknowledged(caller: Caller, load: "asyncio.Task[None]", *, begun_s: float) -> None:
     """Until something is acknowledged that was asked for after `begun_s`: an answer may have been on its way."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HEAL_S_MAX):
         while caller.answered_begun_s < begun_s:
+            if load.done():
+                load.result()
+            await asyncio.sleep(0.005)
+
+
+async def until_called(caller: Caller, load: "asyncio.Task[None]") -> None:
+    """Until calls are under way, which pause after a fault: a kill that hits an idle cluster would show nothing."""
+    async with asyncio.timeout(HEAL_S_MAX):
+        while not caller.calls_open:
             if load.done():
                 load.result()
             await asyncio.sleep(0.005)

@@ -14,6 +14,7 @@ import pytest
 
 from engine.storage.verify.verify import verify
 from tests.chaos.caller import Caller
+from tests.chaos.calling import HEAL_S_MAX
 from tests.chaos.processes import Cluster
 
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -59,7 +60,7 @@ async def load_and_kill(cluster: Cluster, caller: Caller, replica: str, dice: ra
     enough = len(books.acknowledged) + dice.randint(1, TRANSFERS_BETWEEN_KILLS_MAX)
     load = asyncio.create_task(caller.post_until(stopped, batch=dice.choice(BATCHES)))
     acknowledged = len(books.acknowledged)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HEAL_S_MAX):
         while len(books.acknowledged) == acknowledged:  # load must flow before the kill means anything
             await asyncio.sleep(0.01)
     until_s = time.monotonic() + dice.uniform(0.0, LOAD_S_MAX)

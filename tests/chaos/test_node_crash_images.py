@@ -30,12 +30,14 @@ from engine.storage.recovery import open_state_machine
 from engine.storage.state_machine import StateMachine
 from engine.storage.verify.verify import verify
 from tests.chaos.caller import Books, Caller
+from tests.chaos.calling import HEAL_S_MAX
 from tests.chaos.processes import Cluster
 from tests.chaos.recorded_writes import build_recorder
 
 IMAGES = int(os.environ.get("IMAGES", "8"))
 SEED = int(os.environ.get("SEED", "1"))
 LOAD_S = 1.0
+LOAD_TRANSFERS_MIN = 1_000
 LOAD_TRANSFERS_MAX = 24_000
 """Whatever the machine can do in that time: every image is verified from genesis."""
 SEGMENT_BYTES = 2 << 20
@@ -67,7 +69,7 @@ async def test_every_image_of_a_power_cut_holds_what_was_acknowledged_before_it(
     recording = recorder.read(process_id, data)
 
     times = sorted(caller.books.acknowledged_ns.values())
-    assert len(times) > 1000, "too little load to cut into"
+    assert len(times) >= LOAD_TRANSFERS_MIN, "too little load to cut into"
     dice = random.Random(SEED)
     for number in range(IMAGES):
         cut_ns = dice.randint(times[0], recording.ended_ns)
@@ -80,11 +82,16 @@ async def test_every_image_of_a_power_cut_holds_what_was_acknowledged_before_it(
 
 
 async def load_for(caller: Caller, seconds: float) -> None:
-    stopped = asyncio.Event()
+    stopped, acknowledged = asyncio.Event(), caller.books.acknowledged
     load = asyncio.create_task(caller.post_until(stopped, tasks=8, batch=50))
     until_s = time.monotonic() + seconds
-    while time.monotonic() < until_s and len(caller.books.acknowledged) < LOAD_TRANSFERS_MAX:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(HEAL_S_MAX):
+        while len(acknowledged) < LOAD_TRANSFERS_MIN or (
+            time.monotonic() < until_s and len(acknowledged) < LOAD_TRANSFERS_MAX
+        ):
+            if load.done():
+                load.result()
+            await asyncio.sleep(0.01)
     stopped.set()
     await load
 

@@ -18,7 +18,7 @@ from tests.storage_histories import TINY
 GROUP = 0
 RECORDS = 90
 IMAGES = int(os.environ.get("IMAGES", "12"))
-PROCESS_S_MAX = 120
+PROCESS_S_MAX = 300
 
 
 @pytest.fixture(scope="module")
