@@ -9,8 +9,8 @@ import sys
 import time
 
 from tests.chaos.caller import Caller
+from tests.chaos.calling import HEAL_S_MAX
 
-AGAIN_S_MAX = 60.0
 BATCH_TRANSFERS = 2
 
 
@@ -36,7 +36,7 @@ class Driven:
     async def again(self) -> object:
         """Wait until something is acknowledged that is asked for from now on: how long that took, seconds."""
         begun_s = time.monotonic()
-        async with asyncio.timeout(AGAIN_S_MAX):
+        async with asyncio.timeout(HEAL_S_MAX):
             while self._caller.answered_begun_s < begun_s:
                 if self._load is not None and self._load.done():
                     self._load.result()
