@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from typing import Final
 
 import grpc
@@ -13,7 +12,7 @@ from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Reason
 from engine.rpc.group_client import GroupClient, client_of
 from engine.rpc.leader_watch import DESCRIBE_CLUSTER
-from postingengine.v1 import admin_service_pb2
+from postingengine.v1.admin_service_pb2 import DescribeClusterResponse as Description
 from router.placement import Placement
 
 DESCRIBE_S_MAX: Final = 1.0
@@ -52,13 +51,12 @@ class Directory:
 
     async def refresh(self) -> None:
         """Take over the newest placement that any node tells."""
-        answers = await asyncio.gather(*(self._described(client) for client in self.clients.values()))
-        for answer in answers:
-            if answer is not None and any(group.slots for group in answer.groups):  # none before the first record
+        for answer in await asyncio.gather(*(self._described(client) for client in self.clients.values())):
+            if answer is not None:
                 self._adopt(answer)
 
-    def _adopt(self, answer: admin_service_pb2.DescribeClusterResponse) -> None:
-        if not self.answered.is_set() or answer.placement_epoch > self.placement.epoch:
+    def _adopt(self, answer: Description) -> None:
+        if self._is_news(answer):
             try:
                 self.placement = Placement(settings_of(answer))
             except ValueError as error:
@@ -66,18 +64,34 @@ class Directory:
                 return
             self.answered.set()
 
-    async def _described(self, client: GroupClient) -> admin_service_pb2.DescribeClusterResponse | None:
-        deadline_s = time.monotonic() + DESCRIBE_S_MAX
-        for address in client.addresses:
-            try:
-                answer = await client.call_replica(address, DESCRIBE_CLUSTER, b"", deadline_s - time.monotonic())
-            except grpc.aio.AioRpcError:
-                continue
-            return admin_service_pb2.DescribeClusterResponse.FromString(answer)
-        return None
+    def _is_news(self, answer: Description) -> bool:
+        return not self.answered.is_set() or answer.placement_epoch > self.placement.epoch
+
+    async def _described(self, client: GroupClient) -> Description | None:
+        """Return what is news of what a group's replicas say. All are asked at once, and none is waited for once one
+        had news: a machine that is gone answers late, and a replica that is behind tells old things."""
+        asked = [asyncio.create_task(self._ask(client, address)) for address in client.addresses]
+        waiting, news = set(asked), None
+        try:
+            while waiting and news is None:
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                told = [answer for one in asked if one.done() and (answer := one.result()) is not None]
+                news = next(filter(self._is_news, told), None)
+        finally:
+            for one in waiting:
+                one.cancel()
+        return news
+
+    async def _ask(self, client: GroupClient, address: str) -> Description | None:
+        """Ask one replica; it has nothing to say before the group's first record."""
+        try:
+            answer = Description.FromString(await client.call_replica(address, DESCRIBE_CLUSTER, b"", DESCRIBE_S_MAX))
+        except grpc.aio.AioRpcError:
+            return None
+        return answer if any(group.slots for group in answer.groups) else None
 
 
-def settings_of(answer: admin_service_pb2.DescribeClusterResponse) -> Settings:
+def settings_of(answer: Description) -> Settings:
     """Read the replicated settings out of a description."""
     return Settings(
         cluster_id=answer.cluster_id,

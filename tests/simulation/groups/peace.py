@@ -1,6 +1,9 @@
 """Peace: everything is healed, and must come to rest; then all that was told must be so."""
 
+import asyncio
 from typing import Any
+
+import grpc
 
 from engine import failpoints
 from postingengine.v1.admin_service_pb2 import AuditRequest, AuditResponse
@@ -67,17 +70,26 @@ class Peace:
 
     async def _audit(self, group: int) -> None:
         world = self.world
-        leader = world.leader(group)
-        assert leader is not None
-        data = await world.wire.call(
-            CLIENTS, leader.address, ADMIN + "Audit", AuditRequest().SerializeToString(), 2.0, ()
-        )
-        audit = AuditResponse.FromString(data).groups[0]
+        audit = AuditResponse.FromString(await self._audited(group)).groups[0]
         require(audit.balanced and not audit.open_chains, f"I9: the audit of group {group} at rest: {audit}")
         for node in world.replicas(group):
             assert node.replica is not None
             reserved = node.replica.machine.book.account_rows()[:, 6:10]
             require(not reserved.any(), f"I7: {node.address} has something reserved at rest")
+
+    async def _audited(self, group: int) -> bytes:
+        """Ask the leader, or the next one: an election may follow the healing a little later."""
+        world, request = self.world, AuditRequest().SerializeToString()
+        until_s = world.loop.time() + CALM_S_MAX
+        while True:
+            leader = world.leader(group)
+            try:
+                if leader is not None:
+                    return await world.wire.call(CLIENTS, leader.address, ADMIN + "Audit", request, 2.0, ())
+            except grpc.aio.AioRpcError as error:
+                world.note(f"the audit of group {group} is asked for again: {error.details()}")
+            require(world.loop.time() < until_s, f"LIVENESS: nobody audits group {group}")
+            await asyncio.sleep(0.05)
 
     def _is_led(self, group: int) -> bool:
         """Whether one replica leads, and none that was deposed believes that it still does."""

@@ -11,7 +11,6 @@ CLOCKED = (
     "router.split.buckets",
     "router.calls",
     "router.chains.posting",
-    "router.directory",
     "router.local_posts",
     "router.posting",
     "engine.rpc.group_client",
