@@ -7,6 +7,8 @@ import pytest
 from tests.batcher_bench import no_batcher_fails
 from tests.raft_bench import Bench
 
+ATTEMPT_S_MAX = 300.0
+
 
 @pytest.fixture
 def make_bench() -> Iterator[Callable[..., Bench]]:
@@ -20,6 +22,14 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that gives up no attempt and leaves no stream while this machine stands still."""
+    for module in ("coalescer", "retry"):
+        monkeypatch.setattr(f"postingengine.{module}.ATTEMPT_S_MAX", ATTEMPT_S_MAX)
+    monkeypatch.setattr("postingengine.stream.SILENT_S_MAX", ATTEMPT_S_MAX)
 
 
 @pytest.fixture

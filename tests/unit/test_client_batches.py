@@ -11,6 +11,7 @@ from postingengine import AsyncClient, InvalidItem, Outcome, Result, Transfer, U
 from postingengine.transfers import pack_transfer
 from tests.client_fakes import FakePosting, serving
 
+pytestmark = pytest.mark.usefixtures("patient_client")
 A, B = bytes([1]) * 16, bytes([2]) * 16
 NO_LEADER = faults.unavailable(Reason.NOT_LEADER, "no leader is known")
 INVALID = faults.invalid("AMOUNT_ZERO", "amount is 0", field="amount")
@@ -117,7 +118,7 @@ async def test_a_batch_of_a_wrong_size_is_refused_before_anything_is_sent(size: 
 
 async def test_bulk_batches_run_beside_single_posts() -> None:
     fake = FakePosting()
-    async with serving(fake) as address, AsyncClient(address) as client:
+    async with serving(fake) as address, AsyncClient(address, timeout_s=300) as client:
         bulk, single = await asyncio.gather(client.post_batch(transfers(8190)), client.post(A, B, 5, ledger=1))
     assert len(bulk.results()) == 8190
     assert single.posted

@@ -8,6 +8,7 @@ import pytest
 from postingengine import AsyncClient, NotAdmitted, Outcome, Transfer, Unavailable, new_id
 from tests.client_fakes import TIMESTAMP, FakePosting, serving
 
+pytestmark = pytest.mark.usefixtures("patient_client")
 A, B = bytes([1]) * 16, bytes([2]) * 16
 
 
@@ -53,7 +54,7 @@ async def test_posts_made_while_calls_are_in_flight_wait_and_go_together() -> No
 async def test_a_flood_of_posts_is_cut_into_full_calls_one_at_a_time() -> None:
     fake = FakePosting()
     fake.gate = lambda: asyncio.sleep(0.01)
-    async with serving(fake) as address, AsyncClient(address, calls_in_flight_max=1) as client:
+    async with serving(fake) as address, AsyncClient(address, timeout_s=300, calls_in_flight_max=1) as client:
         await asyncio.gather(*(client.post(A, B, 5, ledger=1) for _ in range(20_000)))
     assert sizes(fake) == [8190, 8190, 3620]
     assert fake.calls_at_once == 1
@@ -62,7 +63,7 @@ async def test_a_flood_of_posts_is_cut_into_full_calls_one_at_a_time() -> None:
 async def test_a_call_never_carries_more_than_8190_and_a_chain_is_never_cut() -> None:
     fake = FakePosting()
     chain = [Transfer(A, B, 5, 1) for _ in range(3)]
-    async with serving(fake) as address, AsyncClient(address) as client:
+    async with serving(fake) as address, AsyncClient(address, timeout_s=300) as client:
         posts = [client.post(A, B, 5, ledger=1) for _ in range(8189)]
         await asyncio.gather(*posts, client.post_chain(chain))
     assert sorted(sizes(fake)) == [3, 8189]

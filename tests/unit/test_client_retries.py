@@ -22,7 +22,9 @@ from postingengine import (
 from postingengine.faults import Told
 from postingengine.retry import without_answer
 from tests.client_fakes import FakePosting, serving
+from tests.passing_time import let_pass
 
+pytestmark = pytest.mark.usefixtures("patient_client")
 A, B = bytes([1]) * 16, bytes([2]) * 16
 OVERLOADED = faults.overloaded("the queue is full")
 TOO_LATE = OVERLOADED._replace(retry_after_ms=60_000)
@@ -161,14 +163,24 @@ async def test_each_post_has_its_own_deadline_in_a_shared_call() -> None:
     assert [len(records) for records in fake.batches] == [2]
 
 
+@pytest.fixture
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails without a word of the engine is not asked again before any deadline."""
+    monkeypatch.setattr("postingengine.retry.BACKOFF_FIRST_S", 3600.0)
+    monkeypatch.setattr("postingengine.retry.BACKOFF_S_MAX", 3600.0)
+
+
+@pytest.mark.usefixtures("one_attempt")
 async def test_nobody_there_is_unavailable_at_the_deadline() -> None:
-    async with AsyncClient("127.0.0.1:1", timeout_s=0.3) as client:
+    async with AsyncClient("127.0.0.1:1") as client:
         with pytest.raises(Unavailable, match="ask again with the same id"):
             await client.post(A, B, 5, ledger=1)
+        let_pass(3600)  # a client that is closed waits until then
 
 
+@pytest.mark.usefixtures("one_attempt")
 async def test_a_read_that_fails_leaves_no_outcome_unknown() -> None:
-    async with AsyncClient("127.0.0.1:1", timeout_s=0.3) as client:
+    async with AsyncClient("127.0.0.1:1") as client:
         with pytest.raises(Unavailable) as caught:
             await client.balance(A)
     assert not caught.value.outcome_unknown and "same id" not in str(caught.value)

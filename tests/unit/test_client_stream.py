@@ -17,9 +17,12 @@ from postingengine.stream import NotAnswered
 from postingengine.v1 import posting_service_pb2
 from postingengine.wire import numbered_request, packed_request
 from tests.client_fakes import FakePosting, ServingStreams, serving
+from tests.passing_time import let_pass, standing_still
+from tests.unit.conftest import ATTEMPT_S_MAX
 
+pytestmark = pytest.mark.usefixtures("patient_client")
 A, B = bytes([1]) * 16, bytes([2]) * 16
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 30.0
 
 
 async def until(met: Callable[[], object]) -> None:
@@ -50,14 +53,15 @@ async def test_the_first_post_is_a_call_and_opens_the_stream_that_later_ones_tak
         assert client.seen_log_indexes == {0: 21}
 
 
-async def test_a_batch_brings_its_caller_s_time_and_no_more_than_an_attempt_s() -> None:
+async def test_a_batch_brings_its_caller_s_time_and_no_more_than_an_attempt_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postingengine.coalescer.ATTEMPT_S_MAX", 3.0)
     fake = FakePosting()
     async with ServingStreams(fake) as server, AsyncClient(server.address) as client:
         await open_stream(client)
-        await client.post(A, B, 5, ledger=1, timeout_s=1.5)
-        await client.post(A, B, 5, ledger=1, timeout_s=60)
-    assert 1000 < fake.timeouts_ms[0] <= 1500
-    assert 2500 < fake.timeouts_ms[1] <= 3000
+        with standing_still():
+            await client.post(A, B, 5, ledger=1, timeout_s=1.5)
+            await client.post(A, B, 5, ledger=1, timeout_s=60)
+    assert fake.timeouts_ms == [pytest.approx(1500, abs=1), pytest.approx(3000, abs=1)]
 
 
 async def test_batches_in_flight_on_a_stream_are_answered_in_any_order() -> None:
@@ -76,13 +80,17 @@ async def test_batches_in_flight_on_a_stream_are_answered_in_any_order() -> None
         assert (await slow).posted
 
 
-async def test_a_late_answer_is_nobody_s_and_the_stream_stays() -> None:
+async def test_a_late_answer_is_nobody_s_and_the_stream_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.rpc.streams.LATE_S_MAX", 3600.0)  # here, the server gives up no batch
     fake, gate = FakePosting(), asyncio.Event()
     async with ServingStreams(fake) as server, AsyncClient(server.address) as client:
         await open_stream(client)
         fake.gate = gate.wait
+        late = asyncio.create_task(client.post(A, B, 5, ledger=1, timeout_s=100))
+        await until(lambda: fake.calls_now == 1)
+        let_pass(101)
         with pytest.raises(DeadlineExceeded) as caught:
-            await client.post(A, B, 5, ledger=1, timeout_s=0.1)
+            await late
         assert caught.value.outcome_unknown
         gate.set()
         assert (await client.post(A, B, 5, ledger=1)).position == 2
@@ -96,26 +104,28 @@ async def test_each_batch_of_a_stream_is_given_up_at_its_own_time() -> None:
         stream, request = endpoint_of(client).stream, packed_request(bytes(128), 1)
         assert stream is not None
         fake.gate = gate.wait
-        patient, hasty = (asyncio.create_task(stream.post(request, within_s)) for within_s in (0.5, 0.05))
-        async with asyncio.timeout(WAIT_S_MAX):
-            given_up, _ = await asyncio.wait({patient, hasty}, return_when=asyncio.FIRST_COMPLETED)
-            assert given_up == {hasty}
-            for task in (hasty, patient):
-                with pytest.raises(NotAnswered, match="no answer came in time"):  # not the server's word for it
-                    await task
+        patient, hasty = (asyncio.create_task(stream.post(request, within_s)) for within_s in (200, 100))
+        await until(lambda: fake.calls_now == 2)
+        for task in (hasty, patient):
+            assert not patient.done()
+            let_pass(101)
+            with pytest.raises(NotAnswered, match="no answer came in time"):  # not the server's word for it
+                await task
         assert stream.is_ready
         gate.set()
 
 
 async def test_a_stream_that_is_silent_through_an_attempt_is_left_for_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postingengine.coalescer.ATTEMPT_S_MAX", 0.2)
-    monkeypatch.setattr("postingengine.stream.SILENT_S_MAX", 0.1)
+    monkeypatch.setattr("postingengine.stream.SILENT_S_MAX", ATTEMPT_S_MAX / 2)
     fake, gates = FakePosting(), deque([asyncio.Event()])
     async with ServingStreams(fake) as server, AsyncClient(server.address) as client:
         await open_stream(client)
         stream = endpoint_of(client).stream
         fake.gate = lambda: gates.popleft().wait() if gates else asyncio.sleep(0)
-        assert (await client.post(A, B, 5, ledger=1)).posted
+        post = asyncio.create_task(client.post(A, B, 5, ledger=1, timeout_s=2 * ATTEMPT_S_MAX))
+        await until(lambda: fake.calls_now == 1)
+        let_pass(ATTEMPT_S_MAX + 1)
+        assert (await post).posted
         assert stream is not None and stream.ended_s is not None
         assert fake.attempts == [1, 1, 2] and len(fake.timeouts_ms) == 1
 
@@ -173,18 +183,20 @@ async def test_a_server_that_does_not_take_times_gets_calls() -> None:
             pass
 
     async with ServingStreams(fake, older) as server, AsyncClient(server.address) as client:
+        assert (await client.post(A, B, 5, ledger=1)).posted
+        await until(opened.is_set)
         for _ in range(20):
             assert (await client.post(A, B, 5, ledger=1)).posted
             await asyncio.sleep(0.01)
-        assert opened.is_set() and endpoint_of(client).stream is None
-    assert fake.attempts == [1] * 20
+        assert endpoint_of(client).stream is None
+    assert fake.attempts == [1] * 21
 
 
 FAULTS = [
     faults.invalid(Reason.BATCH_LENGTH_ODD, "odd", field="packed"),
-    faults.overloaded("the queue is full")._replace(retry_after_ms=400),
-    faults.unavailable(Reason.NOT_LEADER, "no leader")._replace(retry_after_ms=400),
-    faults.fate_unknown("leadership changed")._replace(retry_after_ms=400),
+    faults.overloaded("the queue is full")._replace(retry_after_ms=5000),
+    faults.unavailable(Reason.NOT_LEADER, "no leader")._replace(retry_after_ms=5000),
+    faults.fate_unknown("leadership changed")._replace(retry_after_ms=5000),
     Fault(grpc.StatusCode.PERMISSION_DENIED.value[0], "ROLE_MISSING", "the role post is needed"),
 ]
 
@@ -195,13 +207,14 @@ async def test_a_fault_of_a_batch_is_the_same_by_stream_and_by_call(fault: Fault
     fake = FakePosting()
     async with ServingStreams(fake) as server:
         for by_stream in (False, True):
-            async with AsyncClient(server.address, timeout_s=0.4) as client:
+            async with AsyncClient(server.address, timeout_s=5) as client:
                 if by_stream:
                     await open_stream(client)
                 fake.call_faults = deque([fault])
                 with pytest.raises(ClientFault) as caught:
                     await client.post(A, B, 5, ledger=1)
                 told.append((type(caught.value), caught.value.told, caught.value.outcome_unknown))
+                let_pass(10)  # so long a client that is closed would wait: it was asked to
     assert told[0] == told[1]
     assert len(fake.timeouts_ms) == 1
 
@@ -218,7 +231,7 @@ async def test_what_failed_by_stream_is_asked_again_with_the_same_ids() -> None:
 
 async def test_a_large_batch_goes_by_a_call_of_its_own() -> None:
     fake = FakePosting()
-    async with ServingStreams(fake) as server, AsyncClient(server.address) as client:
+    async with ServingStreams(fake) as server, AsyncClient(server.address, timeout_s=300) as client:
         await open_stream(client)
         await asyncio.gather(*(client.post(A, B, 5, ledger=1) for _ in range(2000)))
         assert fake.timeouts_ms == []

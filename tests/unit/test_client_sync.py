@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -15,6 +15,7 @@ from postingengine import Client, DeadlineExceeded, InvalidItem, NotAdmitted, Tr
 from tests.client_fakes import FakePosting, serving
 
 A, B = bytes([1]) * 16, bytes([2]) * 16
+WAIT_S_MAX = 30.0
 INVALID = faults.invalid("AMOUNT_ZERO", "amount is 0", field="amount")
 
 
@@ -24,18 +25,25 @@ class Background:
     def __init__(self) -> None:
         self.fake, self.address = FakePosting(), ""
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
-        self._stop = asyncio.Event()
+        self._stop, self._gate = asyncio.Event(), asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
 
     def __enter__(self) -> "Background":
         self._thread.start()
-        self._ready.wait(10)
+        assert self._ready.wait(WAIT_S_MAX)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(WAIT_S_MAX)
         self._loop.close()
+
+    def shut(self) -> None:
+        """Let no post be answered any more until `open`."""
+        self.fake.gate = self._gate.wait
+
+    def open(self) -> None:
+        self._loop.call_soon_threadsafe(self._gate.set)
 
     async def _serve(self) -> None:
         async with serving(self.fake) as self.address:
@@ -56,11 +64,30 @@ def test_a_post_waits_for_its_outcome(background: Background) -> None:
     assert background.fake.batches[0][0][48] == 125
 
 
+def until(met: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + WAIT_S_MAX
+    while not met():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+
+
+def rows_of(client: Client) -> int:
+    """Those that wait for an answer."""
+    running = client._client._running
+    return 0 if running is None else running.coalescer._rows
+
+
+@pytest.mark.usefixtures("patient_client")
 def test_posts_of_concurrent_threads_go_together(background: Background) -> None:
+    background.shut()
     with Client(background.address, calls_in_flight_max=1) as client, ThreadPoolExecutor(32) as threads:
-        results = list(threads.map(lambda _: client.post(A, B, 5, ledger=1), range(1000)))
-    assert len({result.id for result in results}) == 1000
-    assert len(background.fake.batches) < 500
+        posts = [threads.submit(client.post, A, B, 5, ledger=1)]
+        until(lambda: background.fake.calls_now)
+        posts += [threads.submit(client.post, A, B, 5, ledger=1) for _ in range(31)]
+        until(lambda: rows_of(client) == 32)
+        background.open()
+        assert len({post.result().id for post in posts}) == 32
+    assert [len(records) for records in background.fake.batches] == [1, 31]
 
 
 def test_a_chain_and_its_followers(background: Background) -> None:
@@ -102,13 +129,13 @@ def test_a_deadline_passes_while_nobody_answers(background: Background) -> None:
 
 
 def test_a_thread_waits_for_room_in_the_queue_and_no_longer_than_its_deadline(background: Background) -> None:
-    background.fake.gate = lambda: asyncio.sleep(0.3)
+    background.shut()
     with Client(background.address, queue_transfers_max=1) as client, ThreadPoolExecutor(4) as threads:
         posts = [threads.submit(client.post, A, B, 5, ledger=1) for _ in range(3)]
-        while not background.fake.calls_now:
-            time.sleep(0.002)
+        until(lambda: background.fake.calls_now)
         with pytest.raises(NotAdmitted):
             client.post(A, B, 5, ledger=1, timeout_s=0.1)
+        background.open()
         assert all(post.result().posted for post in posts)
 
 

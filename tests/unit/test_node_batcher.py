@@ -13,6 +13,7 @@ from engine.service.flight import Answer, Flight
 from engine.service.submission import Caller, Lane, Submission
 from engine.service.transfer_lane import TransferLane
 from tests.batcher_bench import NOW_NS, BatcherBench, expected_failures
+from tests.passing_time import let_pass
 
 pytestmark = pytest.mark.usefixtures("no_failures")
 ME = Caller("me", 1)
@@ -186,12 +187,11 @@ async def test_a_full_queue_refuses_before_anything_is_logged() -> None:
     assert len(bench.log.proposed) == 1
 
 
-async def test_an_old_queue_refuses_however_short_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_old_queue_refuses_however_short_it_is() -> None:
     bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1, queue_age_ms_max=500)
     bench.post(rows(2))
     await bench.settle()
-    later_s = bench.loop.time() + 0.6
-    monkeypatch.setattr(bench.loop, "time", lambda: later_s, raising=False)
+    let_pass(0.6)
     fault = (await refused(bench.post(rows(1, first=50)))).fault
     assert fault.code == RESOURCE_EXHAUSTED
     assert "ms to be logged, longer than allowed" in fault.message
@@ -259,7 +259,10 @@ async def test_a_submission_of_which_nothing_is_logged_at_its_deadline_is_told_s
 
 async def test_at_its_deadline_nobody_knows_what_becomes_of_a_submission_that_is_partly_logged() -> None:
     bench = Bench(log_record_bytes_target=128, log_records_in_flight_max=1)
-    late = bench.post(rows(3), within_s=0.01)
+    late = bench.post(rows(3))
+    await bench.settle()
+    assert [len(record.rows) for record in bench.log.records()] == [1]
+    let_pass(61)
     with pytest.raises(CallFailed) as failed:
         await late
     assert (failed.value.fault.reason, failed.value.fault.logged) == ("FATE_UNKNOWN", "unknown")
