@@ -38,7 +38,10 @@ async def fetch(address: str, request: bytes = b"GET /metrics HTTP/1.1\r\n\r\n")
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request)
-    answer = (await asyncio.wait_for(reader.read(), 10)).decode()
+    try:
+        answer = (await asyncio.wait_for(reader.read(), 30)).decode()
+    except ConnectionResetError:  # closed before all of the request was read
+        answer = ""
     writer.close()
     head, _, body = answer.partition("\r\n\r\n")
     return head.splitlines()[0] if head else "", body

@@ -1,13 +1,13 @@
 """A peer is dialled until there is one connection, and then no more: whatever a slow loop makes of a dial."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
 
 from engine.replication.transport import transport
 from engine.replication.transport.connection import Connection
+from tests.passing_time import let_pass
 from tests.peer_sides import Pair, Side
 
 STEADY_S = 1.0
@@ -28,7 +28,7 @@ class CountingSide(Side):
 @pytest.fixture
 def slow_first_dial(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the loop stand still once, just after the first dialled socket has opened, past the dial's deadline."""
-    monkeypatch.setattr(transport, "DIAL_S_MAX", 0.02)
+    monkeypatch.setattr(transport, "DIAL_S_MAX", 10.0)  # later dials have the time that they need
     made: Callable[[Connection, asyncio.BaseTransport], None] = Connection.connection_made
     stood_still: list[bool] = []
 
@@ -36,7 +36,7 @@ def slow_first_dial(monkeypatch: pytest.MonkeyPatch) -> None:
         made(connection, socket)
         if connection.dialled is not None and not stood_still:
             stood_still.append(True)
-            time.sleep(0.05)
+            let_pass(11)
 
     monkeypatch.setattr(Connection, "connection_made", slow)
 

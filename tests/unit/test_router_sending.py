@@ -15,6 +15,7 @@ from engine.service.peers import STEPS_MAX
 from router.chains import sending as chains_sending
 from router.chains.posting import PLAIN_RUN_ROWS_MAX
 from router.chains.sending import FRESH_REQUESTS_MAX, REQUEST_ROWS_TARGET, Lane, Replies, SentAs
+from tests.passing_time import let_pass
 from tests.protocol_rows import laid_out, row
 
 AS_ALICE = SentAs((("caller", "alice"),), 1)
@@ -100,7 +101,10 @@ async def test_a_deadline_says_whether_anything_was_sent() -> None:
     group = Group()
     group.open.clear()
     lane = Lane(0, group.send)
-    asked = [asyncio.create_task(lane.ask(step(), AS_ALICE if at % 2 else AS_BOB, soon(0.05))) for at in range(20)]
+    asked = [asyncio.create_task(lane.ask(step(), AS_ALICE if at % 2 else AS_BOB, soon(60))) for at in range(20)]
+    while len(group.requests) < FRESH_REQUESTS_MAX:
+        await asyncio.sleep(0)
+    let_pass(61)
     found = await asyncio.gather(*asked, return_exceptions=True)
     faults = [one.fault for one in found if isinstance(one, CallFailed)]
     sent = [fault.logged for fault in faults if fault.reason == Reason.FATE_UNKNOWN]

@@ -142,12 +142,13 @@ async def test_a_closed_account_and_one_that_is_split_are_not_split_though_it_wa
         await refused(cluster.split(account), "split already", "nothing to split again")
 
 
-async def told_in_time(call: Callable[[float], Awaitable[object]]) -> str:
-    """What a router says when it gives up, just before its caller would: on a busy machine with a longer deadline."""
-    for deadline_s in (0.6, 1.2, 2.4, 4.8, 9.6):
+async def told_in_time(call: Callable[[float], Awaitable[object]], words: str) -> str:
+    """What a router says when it gives up, just before its caller would: on a busy machine, which gets no further than
+    to ask a group before that, with a longer deadline."""
+    for deadline_s in (0.6, 1.2, 2.4, 4.8, 9.6, 19.2):
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call(deadline_s)
-        if raised.value.details() != "Deadline Exceeded":
+        if words in (raised.value.details() or ""):
             break
     return raised.value.details() or ""
 
@@ -160,7 +161,8 @@ async def test_a_merge_waits_for_what_is_reserved_and_not_for_ever(tmp_path: Pat
         await cluster.split(account)
         hold = cluster.pay(account, customer, 30, kind=RESERVE)
         assert await cluster.post(cluster.pay(customer, account, 100), hold) == [POSTED] * 2
-        assert "reservations are open in group 1" in await told_in_time(lambda s: cluster.merge(account, s))
+        words = "reservations are open in group 1"
+        assert words in await told_in_time(lambda s: cluster.merge(account, s), words)
         waiting = asyncio.create_task(cluster.merge(account))
         await asyncio.sleep(0.2)
         assert not waiting.done()

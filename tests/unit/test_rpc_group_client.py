@@ -28,7 +28,7 @@ async def node(answer: Answer):  # type: ignore[no-untyped-def]
         await server.stop(None)
 
 
-def soon(seconds: float = 5.0) -> float:
+def soon(seconds: float = 30.0) -> float:
     return time.monotonic() + seconds
 
 

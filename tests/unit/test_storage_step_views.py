@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,15 @@ FULL = np.uint64((1 << 64) - 1)
 
 @pytest.fixture(scope="module", params=[False, True], ids=["", "with buckets"])
 def lived(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
-    with world(tmp_path_factory.mktemp("world"), seed=3, records=150, splits=request.param) as made:
+    """One of all tests that change nothing."""
+    with a_world(tmp_path_factory.mktemp("world"), splits=request.param) as made:
         for machine in made.machines:
             machine.save()
         yield made
+
+
+def a_world(folder: Path, splits: bool) -> AbstractContextManager[World]:
+    return world(folder, seed=3, records=150, splits=splits)
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
@@ -73,14 +79,19 @@ def test_transit_accounts_are_no_customers(lived: World, group: int) -> None:
     assert own == len(transits) + len(lived.split), "and a share account for each bucket"
 
 
-def test_transit_accounts_of_two_groups_differ_by_what_is_decided_and_not_yet_obeyed(lived: World) -> None:
-    finish(lived)
-    for group, machine in enumerate(lived.machines):
-        assert machine.book.open_chain_count == 0
-        for one in transit_balances(machine.book):
-            others = transit_balances(lived.machines[one.other_group].book)
-            (other,) = (two for two in others if (two.other_group, two.ledger) == (group, one.ledger))
-            assert (one.debits_posted, one.credits_posted) == (other.credits_posted, other.debits_posted)
+@pytest.mark.parametrize("splits", [False, True])
+def test_transit_accounts_of_two_groups_differ_by_what_is_decided_and_not_yet_obeyed(
+    tmp_path: Path, splits: bool
+) -> None:
+    with a_world(tmp_path, splits) as lived:
+        finish(lived)
+        for group, machine in enumerate(lived.machines):
+            assert machine.book.open_chain_count == 0
+            for one in transit_balances(machine.book):
+                others = transit_balances(lived.machines[one.other_group].book)
+                (other,) = (two for two in others if (two.other_group, two.ledger) == (group, one.ledger))
+                assert (one.debits_posted, one.credits_posted) == (other.credits_posted, other.debits_posted)
+            ask_and_compare(lived, group, machine)
 
 
 def finish(lived: World) -> None:
