@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.core.split.rebalancer import MOVE_EVERY_NS, Bucket, Move, next_moves, smoothed
@@ -162,6 +162,7 @@ def test_all_money_in_one_bucket_reaches_the_demand_of_every_group_in_one_round(
     assert all(2 * held >= funds * asked // demand for held, asked in zip(load.funds, debits, strict=True))
 
 
+@example([65535, 1000, 1000, 131071], Random(9))  # of the two that swap, one ends with a half of its part
 @given(st.lists(st.integers(1000, 10**6), min_size=2, max_size=16), st.randoms(use_true_random=False))
 def test_when_the_load_moves_to_other_groups_the_money_follows(debits: list[int], random: Random) -> None:
     load = Load([100 * debit for debit in debits])
@@ -169,5 +170,7 @@ def test_when_the_load_moves_to_other_groups_the_money_follows(debits: list[int]
     later = random.sample(debits, len(debits))
     load.run(ROUNDS_OF_TEN_MINUTES, later, later)
     load.require_one_a_minute()
-    funds, demand = sum(load.funds), sum(later)
-    assert all(2 * held + 1 >= funds * asked // demand for held, asked in zip(load.funds, later, strict=True))
+    # Smoothed in whole units, so it stays as much behind what it has grown to; and half of a part is none too little.
+    assert all(0 <= asked - known < 4 for asked, known in zip(later, load.demand, strict=True))
+    funds, demand = sum(load.funds), sum(load.demand)
+    assert all(2 * held + 1 >= funds * known // demand for held, known in zip(load.funds, load.demand, strict=True))
