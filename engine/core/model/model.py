@@ -179,6 +179,8 @@ class Model(Rules):
         for leg in chain.legs:
             leg.undo(Outcome.CHAIN_FAILED)
             del self.history[leg.event.id]
+        self.deadlines = [one for one in self.deadlines if one[2].chain is not chain]
+        heapq.heapify(self.deadlines)
 
     def _store(self, event: Event, chain: Chain, refusal: Outcome | None) -> Stored:
         """Take the next row for an outcome that is final for this id."""
