@@ -19,6 +19,7 @@ from cli.cluster_file import (
 from engine.config import load_config
 from engine.core.settings import Ledger
 from engine.exit_codes import EngineStopped, ExitCode
+from tests.ports import LOOPBACK, free_port
 
 
 def test_what_is_written_is_what_a_node_reads(tmp_path: Path) -> None:
@@ -62,9 +63,9 @@ def test_ports_are_a_row_in_the_range_without_the_one_that_is_taken(monkeypatch:
 
 def test_a_port_that_somebody_listens_on_is_not_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        port = free_port()
+        listener.bind((LOOPBACK, port))
         listener.listen()
-        port = listener.getsockname()[1]
         monkeypatch.setattr(cluster_file, "PORT_FIRST", port)
         monkeypatch.setattr(cluster_file, "PORT_LAST", port + 1)
         with pytest.raises(EngineStopped, match=f"no 1 ports in a row from {port} to {port + 1} are free") as refused:

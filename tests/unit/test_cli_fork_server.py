@@ -50,7 +50,9 @@ async def test_a_killed_fork_is_told_of_with_its_signal_and_others_go_on(
     server: ForkServer, serving: list[str], tmp_path: Path
 ) -> None:
     async with asyncio.timeout(WAITS_S_MAX):
-        one, other = [await fork(server, serving, tmp_path / f"{number}.log") for number in range(2)]
+        one, other = [
+            await fork(server, [*serving, "--number", str(number)], tmp_path / f"{number}.log") for number in range(2)
+        ]
         one.send_signal(signal.SIGKILL)
         assert await one.wait() == -signal.SIGKILL
         one.send_signal(signal.SIGKILL)
@@ -111,10 +113,10 @@ def test_a_request_over_the_limit_is_refused(server: ForkServer) -> None:
 
 @pytest.fixture
 def serving(tmp_path: Path) -> list[str]:
-    """Arguments of a process that does not end by itself: a router whose group never answers."""
+    """Arguments of a process that does not end by itself: a router, the first of two, whose group never answers."""
     from tests.chaos.processes import run  # noqa: PLC0415
 
-    assert run("init", "--folder", str(tmp_path), "--replicas", "1").returncode == 0
+    assert run("init", "--folder", str(tmp_path), "--replicas", "1", "--routers", "2").returncode == 0
     return ["router", "--config", str(tmp_path / "cluster.yml")]
 
 
