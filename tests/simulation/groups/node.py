@@ -135,6 +135,7 @@ class RouterNode:
         self.name, self.config, self.wire = name, config, wire
         self.process: Process | None = None
         self.posting: Posting | None = None
+        self.calls = RouterCalls(config.limits.calls_max)
 
     @property
     def alive(self) -> bool:
@@ -149,8 +150,8 @@ class RouterNode:
         directory = Directory(self.config)
         buckets = Buckets(directory, Lanes(directory), Behind())
         posting = self.posting = Posting(directory, self.config.limits, buckets)
-        calls = RouterCalls(self.config.limits.calls_max)
-        handlers: dict[str, Handler] = {"PostTransfers": calls.admitted(posting.post_transfers)}
+        self.calls = RouterCalls(self.config.limits.calls_max)
+        handlers: dict[str, Handler] = {"PostTransfers": self.calls.admitted(posting.post_transfers)}
         self.wire.endpoints[self.name] = Endpoint(process, handlers)
         asyncio.get_running_loop().create_task(directory.keep_fresh())
 

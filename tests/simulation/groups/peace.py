@@ -63,7 +63,11 @@ class Peace:
             await self._audit(group)
 
     async def _rest(self) -> None:
+        """A router that still serves a call may open a chain again, to end it at once: its caller is long gone."""
         world = self.world
+        await world.until(
+            lambda: not any(one.calls.running for one in world.routers), CALM_S_MAX, "a call does not end"
+        )
         await world.until(lambda: not world.open_chains(), HEAL_S_MAX, "a chain does not end")
         await world.until(self._nothing_held, HEAL_S_MAX + HOLD_S_MAX, "a hold does not end")
         await world.until(self._agreed, HEAL_S_MAX, "the replicas do not agree")
