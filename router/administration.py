@@ -11,7 +11,6 @@ from engine.config import LimitsConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Reason
 from engine.rpc.group_client import GroupClient
-from engine.rpc.leader_watch import DESCRIBE_CLUSTER
 from postingengine.v1 import admin_service_pb2
 from router.calls import Handler, ServerContext, caller_of, deadline_of
 from router.directory import Directory
@@ -114,11 +113,10 @@ class Administration:
         self, client: GroupClient, address: str, timeout_s: float
     ) -> tuple[int, str, Description | Fault]:
         try:
-            answer = await client.call_replica(address, DESCRIBE_CLUSTER, b"", timeout_s)
+            return client.group, address, await client.describe(address, timeout_s)
         except grpc.aio.AioRpcError as error:
             message = f"the replica at {address} does not answer ({error.code().name}); is it running?"
             return client.group, address, faults.unavailable(Reason.GROUP_UNREACHABLE, message)
-        return client.group, address, Description.FromString(answer)
 
 
 def joined_description(

@@ -11,7 +11,6 @@ from engine.core.settings import Ledger, Settings, SlotRange
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Reason
 from engine.rpc.group_client import GroupClient, client_of
-from engine.rpc.leader_watch import DESCRIBE_CLUSTER
 from postingengine.v1.admin_service_pb2 import DescribeClusterResponse as Description
 from router.placement import Placement
 
@@ -85,7 +84,7 @@ class Directory:
     async def _ask(self, client: GroupClient, address: str) -> Description | None:
         """Ask one replica; it has nothing to say before the group's first record."""
         try:
-            answer = Description.FromString(await client.call_replica(address, DESCRIBE_CLUSTER, b"", DESCRIBE_S_MAX))
+            answer = await client.describe(address, DESCRIBE_S_MAX)
         except grpc.aio.AioRpcError:
             return None
         return answer if any(group.slots for group in answer.groups) else None

@@ -14,10 +14,12 @@ import grpc
 from engine.config import ClusterConfig, GroupConfig
 from engine.rpc import faults
 from engine.rpc.faults import CallFailed, Fault, Logged, Reason
-from engine.rpc.leader_watch import ASK_S_MAX, DESCRIBE_CLUSTER, LeaderClaim, LeaderWatch, claim_in
+from engine.rpc.leader_watch import ASK_S_MAX, LeaderClaim, LeaderWatch, claim_in
 from engine.rpc.link_client import LinkFailed, Links
 from engine.rpc.link_frames import Metadata, greeting
+from postingengine.v1.admin_service_pb2 import DescribeClusterResponse
 
+DESCRIBE_CLUSTER: Final = "/postingengine.v1.AdminService/DescribeCluster"
 MESSAGE_BYTES_MAX: Final = 8 << 20
 ATTEMPT_S_MAX: Final = 5.0
 """One attempt's share of the deadline: a replica that is stopped, not dead, must not eat it all."""
@@ -96,6 +98,10 @@ class GroupClient:
         answer: bytes = await send(request, timeout=timeout_s, metadata=tuple(metadata))
         return answer
 
+    async def describe(self, address: str, timeout_s: float) -> DescribeClusterResponse:
+        """Ask one replica how it sees the cluster; raises `grpc.aio.AioRpcError`."""
+        return DescribeClusterResponse.FromString(await self.call_replica(address, DESCRIBE_CLUSTER, b"", timeout_s))
+
     def _send(
         self, address: str, method: str, request: bytes, timeout_s: float, metadata: Metadata
     ) -> Coroutine[None, None, bytes]:
@@ -106,13 +112,12 @@ class GroupClient:
 
     async def _ask_who_leads(self, address: str) -> LeaderClaim | None:
         try:
-            return claim_in(await self.call_replica(address, DESCRIBE_CLUSTER, b"", ASK_S_MAX), self.group, address)
+            return claim_in(await self.describe(address, ASK_S_MAX), self.group, address)
         except grpc.aio.AioRpcError:
             return None
 
     def _follow(self, leader: str) -> None:
-        if leader in self._channels:
-            self._leader = leader
+        self._leader = leader
 
     def _look_elsewhere(self, asked: str, fault: Fault | None) -> bool:
         """Choose whom to ask next; True if the group named a leader other than the replica that was asked just now."""

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from postingengine.v1.admin_service_pb2 import DescribeClusterResponse
 
-DESCRIBE_CLUSTER: Final = "/postingengine.v1.AdminService/DescribeCluster"
 SILENT_S: Final = 0.25
 """A replica that has answered nobody for so long, while calls wait, is asked after: longer than nearly all answers
 take, and about as long as an election."""
@@ -37,7 +36,8 @@ class LeaderWatch:
         addresses: Iterable[str],
         moved: Callable[[str], None],
     ) -> None:
-        """`ask`: what the replica at an address says, None if nothing; `moved` is called with the new leader's."""
+        """`ask`: what the replica at an address says, None if nothing; `moved` is called with the new leader's, one of
+        `addresses`."""
         self._ask, self._addresses, self._moved = ask, tuple(addresses), moved
         self._waiting: dict[asyncio.Timeout, tuple[str, float]] = {}
         self._heard_s: dict[str, float] = {}
@@ -82,7 +82,7 @@ class LeaderWatch:
     async def _ask_others(self, silent: set[str]) -> None:
         claims = await asyncio.gather(*(self._ask(one) for one in self._addresses if one not in silent))
         newest = max((claim for claim in claims if claim is not None and claim.address), default=None)
-        if newest is None or newest.address in silent:
+        if newest is None or newest.address in silent or newest.address not in self._addresses:
             return
         self._moved(newest.address)
         for waiting in [one for one, (address, _) in self._waiting.items() if address in silent]:
@@ -90,9 +90,9 @@ class LeaderWatch:
             waiting.reschedule(0.0)
 
 
-def claim_in(described: bytes, group: int, address: str) -> LeaderClaim | None:
-    """Read what the replica at `address` says of its group's leader in its description of the cluster."""
-    for section in DescribeClusterResponse.FromString(described).groups:
+def claim_in(described: DescribeClusterResponse, group: int, address: str) -> LeaderClaim | None:
+    """Return what the replica at `address` says of its group's leader in its description of the cluster."""
+    for section in described.groups:
         if section.group == group:
             addresses = {one.replica: one.address for one in section.replicas}
             terms = [one.term for one in section.replicas if one.address == address]

@@ -2,7 +2,10 @@
 
 import asyncio
 import selectors
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class _Jump(selectors.SelectSelector):
@@ -28,3 +31,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.virtual_s
+
+
+def virtually(work: Coroutine[Any, Any, T], *, to_the_end: bool = False) -> T:
+    """Run it in virtual time; `to_the_end`: and whatever goes on behind."""
+    loop = VirtualLoop()
+    try:
+        done = loop.run_until_complete(work)
+        while to_the_end and (left := asyncio.all_tasks(loop)):
+            loop.run_until_complete(asyncio.wait(left))
+        return done
+    finally:
+        loop.close()

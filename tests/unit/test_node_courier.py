@@ -21,7 +21,7 @@ from tests.fake_groups import FakeGroups
 from tests.fake_network import FakeNetwork, Weather, names_in
 from tests.model.ledger import DEBITS_LIMITED, FROZEN, Account
 from tests.protocol_rows import linked, row
-from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.virtual_loop import virtually
 
 FUNDS = 1_000
 MS = 1_000_000
@@ -110,14 +110,6 @@ class Cluster:
         return self.chain(row(name, debit=A, credit=B, **fields), sides=((0, 1),), decider=1)
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    loop = VirtualLoop()
-    try:
-        loop.run_until_complete(work)
-    finally:
-        loop.close()
-
-
 def test_what_a_router_left_reserved_is_decided_and_committed() -> None:
     async def story() -> None:
         cluster = Cluster()
@@ -127,7 +119,7 @@ def test_what_a_router_left_reserved_is_decided_and_committed() -> None:
         assert cluster.states(chain) == [State.COMMITTED, State.POSTED]
         assert not cluster.groups.open_words()
 
-    run(story())
+    virtually(story())
 
 
 def test_what_a_router_left_decided_is_committed() -> None:
@@ -138,7 +130,7 @@ def test_what_a_router_left_decided_is_committed() -> None:
         await cluster.scan(0)
         assert cluster.states(chain) == [State.COMMITTED, State.POSTED]
 
-    run(story())
+    virtually(story())
 
 
 def test_a_refusal_by_the_decider_gives_back_what_is_secured() -> None:
@@ -150,7 +142,7 @@ def test_a_refusal_by_the_decider_gives_back_what_is_secured() -> None:
         assert cluster.states(chain) == [State.RELEASED, State.REFUSED]
         assert cluster.groups.account(0, A) == Account(credits=FUNDS, flags=DEBITS_LIMITED)
 
-    run(story())
+    virtually(story())
 
 
 def test_a_chain_is_left_alone_for_the_grace() -> None:
@@ -162,7 +154,7 @@ def test_a_chain_is_left_alone_for_the_grace() -> None:
         await cluster.scan(after_s=0.1)
         assert cluster.sent
 
-    run(story())
+    virtually(story())
 
 
 def test_a_follower_drives_nothing() -> None:
@@ -173,7 +165,7 @@ def test_a_follower_drives_nothing() -> None:
         await cluster.scan()
         assert cluster.sent == []
 
-    run(story())
+    virtually(story())
 
 
 def three(cluster: Cluster) -> Chain:
@@ -190,7 +182,7 @@ def test_three_groups_end_forward_before_the_deadline() -> None:
         await cluster.scan(0)
         assert cluster.states(chain) == [State.COMMITTED, State.COMMITTED, State.POSTED]
 
-    run(story())
+    virtually(story())
 
 
 def test_past_the_deadline_the_holder_of_one_reservation_has_it_aborted() -> None:
@@ -210,7 +202,7 @@ def test_past_the_deadline_the_holder_of_one_reservation_has_it_aborted() -> Non
         assert decided.reason == Outcome.CHAIN_ABORTED
         assert not cluster.groups.open_words()
 
-    run(story())
+    virtually(story())
 
 
 def test_the_chain_of_what_is_followed_is_no_word_for_the_follower(caplog: pytest.LogCaptureFixture) -> None:
@@ -229,7 +221,7 @@ def test_the_chain_of_what_is_followed_is_no_word_for_the_follower(caplog: pytes
         assert cluster.states(chain)[0] is State.RELEASED
         assert "cannot be driven" not in caplog.text
 
-    run(story())
+    virtually(story())
 
 
 def test_hundreds_of_chains_go_in_a_handful_of_requests() -> None:
@@ -242,7 +234,7 @@ def test_hundreds_of_chains_go_in_a_handful_of_requests() -> None:
         assert len(cluster.sent) <= 8
         assert cluster.couriers[0].driven == 300
 
-    run(story())
+    virtually(story())
 
 
 def test_a_group_that_is_down_keeps_only_its_own_chains_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +262,7 @@ def test_a_group_that_is_down_keeps_only_its_own_chains_waiting(monkeypatch: pyt
         assert not cluster.groups.open_words()
         assert cluster.couriers[0].waits_for == {}
 
-    run(story())
+    virtually(story())
 
 
 def test_a_hold_past_its_deadline_ends_once_its_decider_says_so() -> None:
@@ -290,7 +282,7 @@ def test_a_hold_past_its_deadline_ends_once_its_decider_says_so() -> None:
         assert word is not None
         assert not is_open(word)
 
-    run(story())
+    virtually(story())
 
 
 def test_a_hold_is_told_from_when_its_timeout_counts() -> None:
@@ -311,7 +303,7 @@ def test_a_hold_is_told_from_when_its_timeout_counts() -> None:
         assert decided is not None
         assert times == [decided.timestamp_ns]
 
-    run(story())
+    virtually(story())
 
 
 def test_a_group_that_says_nonsense_ends_nothing() -> None:
@@ -328,7 +320,7 @@ def test_a_group_that_says_nonsense_ends_nothing() -> None:
         assert len(list(cluster.groups.open_words())) == 1
         assert cluster.couriers[0].waits_for == {b"t1".ljust(16, b"\0"): frozenset({1})}
 
-    run(story())
+    virtually(story())
 
 
 def test_a_chain_that_a_bucket_is_short_for_waits_for_money_and_is_not_asked_about_at_every_scan() -> None:
@@ -347,7 +339,7 @@ def test_a_chain_that_a_bucket_is_short_for_waits_for_money_and_is_not_asked_abo
         await cluster.scan()
         assert cluster.states(chain) == [State.COMMITTED, State.POSTED]
 
-    run(story())
+    virtually(story())
 
 
 def test_a_chain_that_a_bucket_stays_short_for_is_aborted() -> None:
@@ -368,4 +360,4 @@ def test_a_chain_that_a_bucket_stays_short_for_is_aborted() -> None:
         await cluster.scan()
         assert cluster.couriers[0]._short == {}, "what has ended is forgotten"
 
-    run(story())
+    virtually(story())

@@ -20,7 +20,7 @@ from tests.fake_groups import FakeGroups
 from tests.fake_network import FakeNetwork, Weather, names_in
 from tests.model.ledger import DEBITS_LIMITED, Account
 from tests.protocol_rows import linked, row
-from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.virtual_loop import virtually
 
 T = TypeVar("T")
 FINE = Weather()
@@ -40,15 +40,7 @@ def world(groups: int = 2, weather: Weather = FINE, seed: int = 1) -> FakeNetwor
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it, and whatever goes on behind, in virtual time."""
-    loop = VirtualLoop()
-    try:
-        done = loop.run_until_complete(work)
-        while left := asyncio.all_tasks(loop):
-            loop.run_until_complete(asyncio.wait(left))
-        return done
-    finally:
-        loop.close()
+    return virtually(work, to_the_end=True)
 
 
 async def post(router: Network, *rows: bytes, deadline_s: float = 30.0) -> BatchAnswers:

@@ -11,7 +11,7 @@ from engine.config import ClusterConfig, GroupConfig, ReplicaConfig
 from engine.core.settings import Ledger
 from postingengine.v1.admin_service_pb2 import DescribeClusterResponse, GroupDescription, SlotRange
 from router.directory import Directory
-from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.virtual_loop import virtually
 
 CONFIG = ClusterConfig(
     cluster_id="0" * 32,
@@ -40,7 +40,7 @@ class Replicas:
         self.addresses = tuple(one for one in answers if one[1] == str(group))
         self._answers = answers
 
-    async def call_replica(self, address: str, method: str, request: bytes, timeout_s: float) -> bytes:
+    async def describe(self, address: str, timeout_s: float) -> DescribeClusterResponse:
         after_s, epoch = self._answers[address]
         await asyncio.sleep(min(after_s, timeout_s))
         if after_s > timeout_s:
@@ -48,18 +48,14 @@ class Replicas:
             raise grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, none, none, "deadline")
         slots = [] if epoch is None else [SlotRange(first=0, last=2047), SlotRange(first=2048, last=4095)]
         groups = [GroupDescription(group=group, slots=slots[group : group + 1]) for group in range(2)]
-        return DescribeClusterResponse(
-            cluster_id="0" * 32, placement_epoch=epoch or 0, hash_seed=7, groups=groups
-        ).SerializeToString()
+        return DescribeClusterResponse(cluster_id="0" * 32, placement_epoch=epoch or 0, hash_seed=7, groups=groups)
 
 
 @pytest.fixture
 def in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Directory, float]]:
     def run(answers: Answers, *more: Answers) -> tuple[Directory, float]:
-        loop = VirtualLoop()
-
         async def work() -> tuple[Directory, float]:
-            directory = Directory(CONFIG)
+            directory, loop = Directory(CONFIG), asyncio.get_running_loop()
             for each in (answers, *more):
                 directory.clients = {group: Replicas(group, each) for group in range(2)}  # type: ignore[misc]
                 began_s = loop.time()
@@ -68,10 +64,7 @@ def in_virtual_time(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Dire
 
         made: Callable[[Any, Any], Any] = lambda config, section: None  # noqa: E731
         monkeypatch.setattr("router.directory.client_of", made)
-        try:
-            return loop.run_until_complete(work())
-        finally:
-            loop.close()
+        return virtually(work())
 
     return run
 

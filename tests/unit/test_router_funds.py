@@ -10,7 +10,7 @@ from engine.core.records import AccountFlag
 from engine.core.split.pools import Bucket, Counters, Pull, Side
 from engine.rpc.faults import CallFailed, Reason, unavailable
 from router.split.funds import Funds, Need, SplitState, Verdict, Want
-from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.virtual_loop import virtually
 
 T = TypeVar("T")
 DEBITS = AccountFlag.DEBITS_MUST_NOT_EXCEED_CREDITS
@@ -18,14 +18,7 @@ ACCOUNT = b"a" * 16
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    loop = VirtualLoop()
-    try:
-        done = loop.run_until_complete(work)
-        while left := asyncio.all_tasks(loop):
-            loop.run_until_complete(asyncio.wait(left))
-        return done
-    finally:
-        loop.close()
+    return virtually(work, to_the_end=True)
 
 
 class Bank:

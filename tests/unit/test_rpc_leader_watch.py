@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
@@ -12,7 +12,7 @@ from engine.rpc import group_client
 from engine.rpc.group_client import GroupClient
 from engine.rpc.leader_watch import LeaderClaim, LeaderWatch, claim_in
 from postingengine.v1.admin_service_pb2 import DescribeClusterResponse, GroupDescription, ReplicaDescription
-from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.virtual_loop import virtually
 
 METHOD = "/test.Service/Call"
 CALL_S = 30.0
@@ -147,14 +147,6 @@ class Watched:
         return await self.watch.answer_of(address, later())
 
 
-def in_virtual_time(work: Coroutine[None, None, None]) -> None:
-    loop = VirtualLoop()
-    try:
-        loop.run_until_complete(work)
-    finally:
-        loop.close()
-
-
 def test_a_replica_is_silent_once_it_has_answered_nobody_for_long_enough() -> None:
     async def work() -> None:
         watched = Watched({"c": LeaderClaim(2, "c")})
@@ -164,7 +156,7 @@ def test_a_replica_is_silent_once_it_has_answered_nobody_for_long_enough() -> No
         assert watched.moved == ["c"]
         assert round(asyncio.get_running_loop().time(), 3) == 0.3
 
-    in_virtual_time(work())
+    virtually(work())
 
 
 def test_nobody_is_asked_while_the_leader_answers_others() -> None:
@@ -176,7 +168,7 @@ def test_nobody_is_asked_while_the_leader_answers_others() -> None:
         assert watched.asked == []
         assert await slow == b"x"
 
-    in_virtual_time(work())
+    virtually(work())
 
 
 def test_a_silent_replica_is_asked_after_again_and_again_until_another_one_leads() -> None:
@@ -190,7 +182,16 @@ def test_a_silent_replica_is_asked_after_again_and_again_until_another_one_leads
             await call
         assert watched.moved == ["c"]
 
-    in_virtual_time(work())
+    virtually(work())
+
+
+def test_a_leader_that_is_not_among_the_replicas_is_nobody_to_go_to() -> None:
+    async def work() -> None:
+        watched = Watched({"c": LeaderClaim(2, "z")})
+        assert await watched.answer("a", 1) == b"x"
+        assert watched.asked and watched.moved == []
+
+    virtually(work())
 
 
 def test_who_waits_for_another_replica_than_the_silent_one_waits_on() -> None:
@@ -199,7 +200,7 @@ def test_who_waits_for_another_replica_than_the_silent_one_waits_on() -> None:
         calls = [asyncio.create_task(watched.answer(one, after_s)) for one, after_s in (("a", 60), ("c", 0.31))]
         assert [type(one) for one in await asyncio.gather(*calls, return_exceptions=True)] == [TimeoutError, bytes]
 
-    in_virtual_time(work())
+    virtually(work())
 
 
 async def test_a_caller_that_gives_up_is_cancelled_and_no_longer_waits(
@@ -221,8 +222,8 @@ def test_a_claim_is_of_the_group_and_the_replica_that_makes_it() -> None:
     member = Member()
     member.address, member.term, member.leader = "x:2", 7, "a"
     member.addresses = {"a": "x:1", "b": "x:2"}
-    described = member.description().SerializeToString()
+    described = member.description()
     assert claim_in(described, GROUP, "x:2") == LeaderClaim(7, "x:1")
     assert claim_in(described, GROUP + 1, "x:2") is None
     member.leader = ""
-    assert claim_in(member.description().SerializeToString(), GROUP, "x:2") == LeaderClaim(7, "")
+    assert claim_in(member.description(), GROUP, "x:2") == LeaderClaim(7, "")
