@@ -115,12 +115,13 @@ def free_ports(count: int, taken: int | None = None) -> list[int]:
     for _ in range(PORT_TRIES_MAX if count <= PORT_LAST - PORT_FIRST else 0):
         first = draw.randint(PORT_FIRST, PORT_LAST - count)
         row = range(first, first + count)
-        if taken not in row and all(map(_is_free, row)):
+        if taken not in row and all(map(is_free, row)):
             return list(row)
     raise EngineStopped(ExitCode.ADDRESS_IN_USE, f"no {count} ports in a row from {PORT_FIRST} to {PORT_LAST} are free")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether something may listen there at this moment."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
-LOOPBACK: Final = "127.0.0.1"
+from cli.cluster_file import LOOPBACK, is_free
+
 PORT_FIRST: Final = 10_000
 PORT_LAST: Final = 20_000
 """Above it `posting-engine init` draws its own."""
@@ -23,7 +24,7 @@ BLOCK_PORTS: Final = 250
 def free_port() -> int:
     """A port of this process's own that nobody listens on; it comes again after all others of the block."""
     for port in itertools.islice(_ports(), BLOCK_PORTS):
-        if _is_free(port):
+        if is_free(port):
             return port
     raise RuntimeError("every port of this process's block is listened on")
 
@@ -48,13 +49,3 @@ def _ports() -> Iterator[int]:
         atexit.register(owner.close)
         return itertools.cycle(range(first + 1, first + BLOCK_PORTS))
     raise RuntimeError(f"all blocks of ports from {PORT_FIRST} to {PORT_LAST} are taken by other tests")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True

@@ -7,6 +7,7 @@ after the other, and adds up balances in a dict. What it finds is evidence for t
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -81,6 +82,24 @@ class Caller:
         async with self.open() as channel:
             stub = posting_service_pb2_grpc.PostingServiceStub(channel)
             await asyncio.gather(*(self._post_batches(stub, stopped, batch) for _ in range(tasks)))
+
+    async def until_acknowledged(self, load: "asyncio.Task[None]", *, begun_s: float) -> None:
+        """Wait until something is acknowledged that was asked for after `begun_s`: an answer may have been on its way.
+
+        load: what posts; its failure is raised here.
+        """
+        await self._until(lambda: self.answered_begun_s >= begun_s, load)
+
+    async def until_called(self, load: "asyncio.Task[None]") -> None:
+        """Wait until calls are under way, which pause after a fault: a kill that hits an idle cluster shows nothing."""
+        await self._until(lambda: self.calls_open > 0, load)
+
+    async def _until(self, met: Callable[[], bool], load: "asyncio.Task[None]") -> None:
+        async with asyncio.timeout(HEAL_S_MAX):
+            while not met():
+                if load.done():
+                    load.result()
+                await asyncio.sleep(0.005)
 
     async def settle(self) -> None:
         """Retry every unknown transfer under its id until it is answered; raises TimeoutError after `HEAL_S_MAX`."""

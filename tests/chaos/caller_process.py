@@ -9,7 +9,6 @@ import sys
 import time
 
 from tests.chaos.caller import Caller
-from tests.chaos.calling import HEAL_S_MAX
 
 BATCH_TRANSFERS = 2
 
@@ -35,12 +34,9 @@ class Driven:
 
     async def again(self) -> object:
         """Wait until something is acknowledged that is asked for from now on: how long that took, seconds."""
+        assert self._load is not None
         begun_s = time.monotonic()
-        async with asyncio.timeout(HEAL_S_MAX):
-            while self._caller.answered_begun_s < begun_s:
-                if self._load is not None and self._load.done():
-                    self._load.result()
-                await asyncio.sleep(0.005)
+        await self._caller.until_acknowledged(self._load, begun_s=begun_s)
         return time.monotonic() - begun_s
 
     async def rest(self) -> object:

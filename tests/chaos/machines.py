@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 NETWORK: Final = "10.77.0."
+IP_S_MAX: Final = 60.0
 NOBODY: Final = "02:00:00:00:00:01"
 """A hardware address that no machine has."""
 
@@ -60,7 +61,7 @@ class Machines:
     def close(self) -> None:
         """End the namespaces; what still runs in them has no network then."""
         for namespace in (self._switch, *map(self._namespace, self.names)):
-            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False, timeout=IP_S_MAX)
 
     def _make(self) -> None:
         if os.geteuid() != 0:
@@ -93,6 +94,6 @@ class Machines:
 
 
 def _ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False, timeout=IP_S_MAX)
     if done.returncode:
         raise RuntimeError(f"no network namespaces here: 'ip {' '.join(words)}' says {done.stderr.strip()!r}")

@@ -33,10 +33,15 @@ def run(*arguments: str, timeout_s: float = STOP_S_MAX) -> "subprocess.Completed
     return forked.run(*arguments, timeout_s=timeout_s)
 
 
-def started(arguments: list[str], output: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start `posting-engine` as a program, with more in its environment, its output added to a file."""
+def started(
+    arguments: list[str], output: Path, environment: Mapping[str, str], before: Sequence[str] = ()
+) -> "subprocess.Popen[bytes]":
+    """Start `posting-engine` as a program, with more in its environment, its output added to a file.
+
+    before: words before the command, of a program that runs it.
+    """
     with output.open("ab") as text:
-        command, merged = [*COMMAND, *arguments], {**os.environ, **environment}
+        command, merged = [*before, *COMMAND, *arguments], {**os.environ, **environment}
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=text, stderr=text, env=merged)
 
 

@@ -16,7 +16,6 @@ from statistics import median
 import pytest
 
 from tests.chaos.caller import Caller
-from tests.chaos.calling import HEAL_S_MAX
 from tests.chaos.whole_group import WholeGroup
 
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -61,12 +60,12 @@ async def kill_the_leader_under_load(cluster: WholeGroup, caller: Caller, number
     stopped = asyncio.Event()
     load = asyncio.create_task(caller.post_until(stopped, batch=BATCH_TRANSFERS))
     try:
-        await until_acknowledged(caller, load, begun_s=time.monotonic())
+        await caller.until_acknowledged(load, begun_s=time.monotonic())
         leader = await asyncio.to_thread(cluster.leader)
-        await until_called(caller, load)
+        await caller.until_called(load)
         killed_at = time.monotonic()
         await asyncio.to_thread(cluster.kill, leader)
-        await until_acknowledged(caller, load, begun_s=killed_at)
+        await caller.until_acknowledged(load, begun_s=killed_at)
         seconds = time.monotonic() - killed_at
         print(f"kill {number + 1} of {KILLS}, of {leader}: acknowledged again after {seconds:.3f} s")
         await asyncio.sleep(0.2)  # some load on the new leader while the old one is away
@@ -83,16 +82,16 @@ async def freeze_the_leader_under_load(cluster: WholeGroup, caller: Caller) -> f
     stopped = asyncio.Event()
     load = asyncio.create_task(caller.post_until(stopped, batch=BATCH_TRANSFERS))
     try:
-        await until_acknowledged(caller, load, begun_s=time.monotonic())
+        await caller.until_acknowledged(load, begun_s=time.monotonic())
         leader = await asyncio.to_thread(cluster.leader)
         cluster.running[leader].send_signal(signal.SIGSTOP)
         frozen_at = time.monotonic()
         try:
-            await until_acknowledged(caller, load, begun_s=frozen_at)
+            await caller.until_acknowledged(load, begun_s=frozen_at)
             seconds = time.monotonic() - frozen_at
         finally:
             cluster.running[leader].send_signal(signal.SIGCONT)
-        await until_acknowledged(caller, load, begun_s=time.monotonic())
+        await caller.until_acknowledged(load, begun_s=time.monotonic())
     finally:
         stopped.set()
     await load
@@ -104,28 +103,10 @@ async def kill_all_under_load(cluster: WholeGroup, caller: Caller) -> None:
     stopped = asyncio.Event()
     load = asyncio.create_task(caller.post_until(stopped, batch=BATCH_TRANSFERS))
     try:
-        await until_acknowledged(caller, load, begun_s=time.monotonic())
-        await until_called(caller, load)
+        await caller.until_acknowledged(load, begun_s=time.monotonic())
+        await caller.until_called(load)
         await asyncio.to_thread(cluster.kill, *cluster.replicas)
     finally:
         stopped.set()
     cluster.start(*cluster.replicas)
     await load
-
-
-async def until_acknowledged(caller: Caller, load: "asyncio.Task[None]", *, begun_s: float) -> None:
-    """Until something is acknowledged that was asked for after `begun_s`: an answer may have been on its way."""
-    async with asyncio.timeout(HEAL_S_MAX):
-        while caller.answered_begun_s < begun_s:
-            if load.done():
-                load.result()
-            await asyncio.sleep(0.005)
-
-
-async def until_called(caller: Caller, load: "asyncio.Task[None]") -> None:
-    """Until calls are under way, which pause after a fault: a kill that hits an idle cluster would show nothing."""
-    async with asyncio.timeout(HEAL_S_MAX):
-        while not caller.calls_open:
-            if load.done():
-                load.result()
-            await asyncio.sleep(0.005)

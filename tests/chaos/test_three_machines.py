@@ -18,7 +18,7 @@ import pytest
 
 from tests.chaos.forked import Forked
 from tests.chaos.machines import Machines
-from tests.chaos.processes import COMMAND, START_S_MAX, STOP_S_MAX
+from tests.chaos.processes import COMMAND, START_S_MAX, STOP_S_MAX, started
 from tests.chaos.whole_group import WholeGroup
 
 CUTS = 12 if os.environ.get("AT_LENGTH") else 3
@@ -43,12 +43,10 @@ class GroupOnMachines(WholeGroup):
         self.path.write_bytes(msgspec.yaml.encode(self.config))
 
     def start_process(
-        self, name: str, arguments: list[str], _: Mapping[str, str]
+        self, name: str, arguments: list[str], environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes] | Forked":
         place = self._machines.on(CALLERS if name in self.routers else name)
-        with (self.folder / f"{name}.txt").open("ab") as output:
-            command = [*place, *COMMAND, *arguments]
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        return started(arguments, self.folder / f"{name}.txt", environment, before=place)
 
     def ask(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [*self._machines.on(CALLERS), *COMMAND, *arguments]

@@ -56,7 +56,7 @@ def test_ports_are_a_row_in_the_range_without_the_one_that_is_taken(monkeypatch:
     assert ports == list(range(ports[0], ports[0] + 50))
     assert ports[0] >= PORT_FIRST and ports[-1] < PORT_LAST
     monkeypatch.setattr(cluster_file, "PORT_LAST", PORT_FIRST + 3)
-    monkeypatch.setattr(cluster_file, "_is_free", lambda port: True)  # other tests may listen there
+    monkeypatch.setattr(cluster_file, "is_free", lambda port: True)  # other tests may listen there
     assert {tuple(free_ports(2, PORT_FIRST)) for _ in range(50)} == {(PORT_FIRST + 1, PORT_FIRST + 2)}
     assert {tuple(free_ports(2)) for _ in range(50)} == {(PORT_FIRST + at, PORT_FIRST + at + 1) for at in (0, 1)}
 
